@@ -1,0 +1,53 @@
+"""Our own wire contracts: what a ufrag means, what relays and transceivers say to each other, what a relay remembers.
+
+Read `hint` (the ufrag), then `hop` (the bundle), then `keys`, `flow` and `registry`. The pages in `spec/` say the same
+for implementers in other languages, with test vectors.
+"""
+
+from voicegate.routing.flow import FlowRecord, FlowRefusal, open_flow_untrusted
+from voicegate.routing.hint import REFUSED, Hint, HintCodec, HintKind, HintRefusal, key_configuration, pack_route
+from voicegate.routing.hop import (
+    ANSWERED,
+    RELEASED,
+    VALIDATED,
+    HopEntry,
+    HopReceiver,
+    HopRefusal,
+    HopSender,
+    pack_entry,
+    unpack_entry,
+    with_flags,
+)
+from voicegate.routing.keys import ConfigurationError, FleetKeys, derive_ice_pwd, parse_key
+from voicegate.routing.registry import HopAddress, SlotTable, TransceiverRecord, parse_registry
+
+__all__ = [
+    "ANSWERED",
+    "REFUSED",
+    "RELEASED",
+    "VALIDATED",
+    "ConfigurationError",
+    "FleetKeys",
+    "FlowRecord",
+    "FlowRefusal",
+    "Hint",
+    "HintCodec",
+    "HintKind",
+    "HintRefusal",
+    "HopAddress",
+    "HopEntry",
+    "HopReceiver",
+    "HopRefusal",
+    "HopSender",
+    "SlotTable",
+    "TransceiverRecord",
+    "derive_ice_pwd",
+    "key_configuration",
+    "open_flow_untrusted",
+    "pack_entry",
+    "pack_route",
+    "parse_key",
+    "parse_registry",
+    "unpack_entry",
+    "with_flags",
+]

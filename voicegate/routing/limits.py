@@ -1,0 +1,21 @@
+"""The sizes of the routing contracts that are choices and not layout, each with its reason."""
+
+MAX_BUNDLE_OCTETS = 1472
+"""What an Ethernet frame of 1500 octets leaves after the IPv4 and UDP headers: a bundle is never fragmented."""
+
+MAX_BUNDLE_ENTRIES = 64
+"""One receive batch. With more entries than this a bundle would be mostly table: 64 x 24 octets already
+fill an Ethernet frame."""
+
+REPLAY_WINDOW = 1024
+"""Sequences remembered for each sender. One sender serves many receivers with one counter, so a receiver sees gaps;
+1024 is more than 3 ms of a sender at 300,000 bundles a second."""
+
+MIN_SECRET_OCTETS = 16
+"""A fleet secret has at least the strength of the AES-128 keys that are derived from it."""
+
+MAX_SECRET_OCTETS = 64
+"""More than one SHA-256 block adds nothing; a longer text is a mistake (a file pasted whole)."""
+
+MAX_REGISTRY_TRANSCEIVERS = 65_536
+"""There are no more slots than this, and a transceiver without a slot has no place in the registry."""
