@@ -1,0 +1,57 @@
+"""What signaling counts, for the metrics page of whoever runs it."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class SignalingCounters:
+    """Counters of one process; plain integers that anybody may read at any time."""
+
+    connections_open: int = 0
+    connections_accepted: int = 0
+    connections_refused: Counter[str] = field(default_factory=Counter)
+    connections_lost: int = 0
+    connection_faults: int = 0
+    offers_answered: int = 0
+    messages_refused: Counter[str] = field(default_factory=Counter)
+    events_dropped: int = 0
+    http_connections_open: int = 0
+    http_connections_refused: int = 0
+    http_connection_faults: int = 0
+    http_responses: Counter[str] = field(default_factory=Counter)
+
+    def prometheus_text(self) -> str:
+        """All of them in Prometheus' text exposition format."""
+        lines: list[str] = []
+        for name, kind, help_text in _METRICS:
+            lines += [f"# HELP voicegate_signaling_{name} {help_text}", f"# TYPE voicegate_signaling_{name} {kind}"]
+            value: int | Counter[str] = getattr(self, name.removesuffix("_total"))
+            if isinstance(value, Counter):
+                label = _LABELS[name]
+                lines += [f'voicegate_signaling_{name}{{{label}="{key}"}} {value[key]}' for key in sorted(value)]
+            else:
+                lines.append(f"voicegate_signaling_{name} {value}")
+        return "\n".join(lines) + "\n"
+
+
+_METRICS = (
+    ("connections_open", "gauge", "WebSocket connections open now."),
+    ("connections_accepted_total", "counter", "WebSocket connections accepted."),
+    ("connections_refused_total", "counter", "WebSocket connections refused, by reason."),
+    ("connections_lost_total", "counter", "WebSocket connections that ended without a close frame."),
+    ("connection_faults_total", "counter", "WebSocket connections ended by an exception below our messages."),
+    ("offers_answered_total", "counter", "Offers answered, over WebSocket and HTTP."),
+    ("messages_refused_total", "counter", "Client messages refused, by error code."),
+    ("events_dropped_total", "counter", "Events of calls that found no reader."),
+    ("http_connections_open", "gauge", "HTTP connections open now."),
+    ("http_connections_refused_total", "counter", "HTTP connections closed unread because too many were open."),
+    ("http_connection_faults_total", "counter", "HTTP connections ended by an exception below our application."),
+    ("http_responses_total", "counter", "HTTP responses, by status."),
+)
+
+_LABELS = {
+    "connections_refused_total": "reason",
+    "messages_refused_total": "code",
+    "http_responses_total": "status",
+}

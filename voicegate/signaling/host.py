@@ -1,0 +1,97 @@
+"""The seam between signaling and whoever owns the calls.
+
+        WebSocket ──▶ Connection ──┐                       ┌──▶ CallHandle (one per call)
+                                   ├── CallHost.answer() ──┤
+        HTTP POST ──▶ Application ─┘                       └──◀ EventSink (what the caller is told meanwhile)
+
+Signaling knows these protocols and nothing about ICE, DTLS or audio. The transceiver's process implements them; a test
+implements them in twenty lines.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+PEER_BYE = "peer bye"
+"""The reason given to `CallHandle.hang_up` when the caller said bye or closed its WebSocket on purpose."""
+
+HUNG_UP = "hung up"
+"""The reason given to `CallHost.hang_up` for a hang-up over HTTP."""
+
+
+class CapacityError(Exception):
+    """This process has no room for another call. The caller is asked to try again, which may reach another one."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestContext:
+    """Who asks for a call, and over what. `client_host` is the other end of the TCP connection ("" without one)."""
+
+    via: Literal["websocket", "http"]
+    client_host: str
+
+
+class EventSink(Protocol):
+    """Where the owner of a call puts what its caller should see."""
+
+    def send_nowait(self, event: Mapping[str, object]) -> None:
+        """Queue one `agent`, `event` or `stats` message (see `messages.encode_event`), never waiting.
+
+        When the caller reads too slowly the oldest waiting event is dropped and counted. After the connection is gone
+        everything is dropped and counted. Raises `LocalError` for what is no such message.
+        """
+
+
+class CallHandle(Protocol):
+    """One call, as signaling sees it."""
+
+    @property
+    def call_id(self) -> str:
+        """`rtc_…`, unguessable: whoever knows it may hang the call up over HTTP."""
+
+    @property
+    def answer_sdp(self) -> str:
+        """The SDP answer, with CRLF line ends, the last one included."""
+
+    @property
+    def metadata(self) -> Mapping[str, object]:
+        """What the owner wants the caller to know about the call, as JSON values."""
+
+    def add_candidate(self, candidate: str) -> None:
+        """Take one remote candidate in its SDP form (`candidate:…`), or "" for the end of candidates.
+
+        Raises `PeerError` when it cannot be parsed. Does nothing once the call has ended.
+        """
+
+    def hang_up(self, reason: str) -> None:
+        """Ask for the end of the call. Does nothing when that is on its way already."""
+
+    async def wait_ended(self) -> str:
+        """Wait for the end of the call and say why it ended. Any number of tasks may wait, also afterwards."""
+
+
+class CallHost(Protocol):
+    """Whoever owns the calls."""
+
+    async def answer(self, offer_sdp: str, events: EventSink, context: RequestContext) -> CallHandle:
+        """Start a call for an SDP offer.
+
+        Raises `PeerError` (the SDP room's `SdpError`) for an offer that cannot be used and `CapacityError` when there
+        is no room. If it is cancelled, no call is left behind.
+        """
+
+    async def hang_up(self, call_id: str, reason: str) -> bool:
+        """End the call with this id, wherever it lives. False if there is none."""
+
+    def ready(self) -> bool:
+        """Whether an offer made now would be answered."""
+
+    async def metrics_text(self) -> str:
+        """All counters, in Prometheus' text format."""
+
+
+class NobodyListens:
+    """The `EventSink` of a call made over HTTP, which has no way back for events."""
+
+    def send_nowait(self, event: Mapping[str, object]) -> None:
+        """Drop the event."""
