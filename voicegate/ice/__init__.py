@@ -1,0 +1,42 @@
+"""Interactive Connectivity Establishment, sans-IO: STUN codec, lite agent, full agent, candidates.
+
+Reading order: `stun` (the messages), `binding` (judging and answering a check), `lite` (the server), then `candidate`,
+`checklist` and `agent` (the full agent). `username` is all a relay needs. `spec/ice.md` says where we leave the RFCs.
+"""
+
+from voicegate.ice.candidate import Candidate, CandidateError
+from voicegate.ice.credentials import CredentialsError, IceCredentials
+from voicegate.ice.events import (
+    ConsentExpired,
+    IceConnected,
+    IceEvent,
+    IceFailed,
+    IceStatistics,
+    PathRemoved,
+    PathSelected,
+    PathValidated,
+)
+from voicegate.ice.lite import IceLiteAgent
+from voicegate.ice.stun import StunError, StunMessage
+from voicegate.ice.username import is_binding_request, is_stun, server_ufrag_untrusted
+
+__all__ = [
+    "Candidate",
+    "CandidateError",
+    "ConsentExpired",
+    "CredentialsError",
+    "IceConnected",
+    "IceCredentials",
+    "IceEvent",
+    "IceFailed",
+    "IceLiteAgent",
+    "IceStatistics",
+    "PathRemoved",
+    "PathSelected",
+    "PathValidated",
+    "StunError",
+    "StunMessage",
+    "is_binding_request",
+    "is_stun",
+    "server_ufrag_untrusted",
+]
