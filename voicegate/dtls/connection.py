@@ -1,0 +1,360 @@
+"""One DTLS connection, sans-IO: datagrams and the time go in, datagrams and events come out.
+
+```
+ datagrams ─▶ record layer ─┬─▶ handshake ─▶ transport ─▶ ServerHandshake12 | ClientHandshake12 ─▶ HandshakeComplete
+              (record.py)   ├─▶ alert                                            ─▶ ConnectionClosed, ConnectionFailed
+                            └─▶ application data, once the peer is verified      ─▶ ApplicationData
+```
+
+1. A client says ClientHello on `start`, and says it again with the cookie if a HelloVerifyRequest comes back.
+2. A server waits for a *whole* ClientHello; a client for a whole ServerHello. Then the version is chosen, in this file
+   and nowhere else, and the handshake of that version takes every further message.
+3. The handshake completes. `HandshakeComplete` follows as soon as the peer's certificate matches its fingerprint, which
+   may be told later than the handshake (`set_peer_fingerprints`). Data that comes in between is held, a little of it.
+4. `close`, a close_notify, a fatal alert, an error or a timeout ends it. After that everything is dropped.
+
+**Noise never kills.** Whatever cannot be read, opened or placed is dropped and counted. Two cases deserve a thought:
+
+* A *plaintext alert* could come from anyone who knows the addresses, but it could also be the peer, rightly giving up
+  before it has keys. It is a rumour: noted, and believed only if the handshake then makes no progress for two seconds.
+  A forger gains nothing against a handshake that moves, and a real failure does not have to wait for the long timeout.
+* A *plaintext handshake message* that is whole and wrong does end the connection, as it must: a forger who can place
+  one could also have forged the hello before it, and no implementation can tell. ICE keeps such datagrams from us.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from voicegate.dtls.alert import Alert
+from voicegate.dtls.certificate import Certificate, Fingerprint
+from voicegate.dtls.code_points import AlertDescription, AlertLevel, ContentType, HandshakeType
+from voicegate.dtls.dtls12 import ClientHandshake12, ServerHandshake12
+from voicegate.dtls.errors import DtlsError, DtlsReason
+from voicegate.dtls.events import (
+    ApplicationData,
+    CloseReason,
+    ConnectionClosed,
+    ConnectionFailed,
+    Event,
+    HandshakeComplete,
+)
+from voicegate.dtls.flight import FlightPart, RetransmissionTimer
+from voicegate.dtls.limits import (
+    DEFAULT_MTU,
+    HANDSHAKE_LIMIT_S,
+    MAXIMUM_HELD_APPLICATION_RECORDS,
+    MINIMUM_MTU,
+    RUMOUR_LIMIT_S,
+)
+from voicegate.dtls.messages import ClientHello, HelloVerifyRequest, ServerHello
+from voicegate.dtls.negotiation import DtlsVersion, accept_version, choose_version, offer_client_hello
+from voicegate.dtls.peer_identity import PeerIdentity
+from voicegate.dtls.reassembly import HandshakeMessage
+from voicegate.dtls.record import Record, RecordLayer
+from voicegate.dtls.settings import HandshakeSettings
+from voicegate.dtls.srtp_keying import SrtpKeyingMaterial, SrtpProfile
+from voicegate.dtls.statistics import DtlsStatistics
+from voicegate.dtls.transport import HandshakeTransport
+from voicegate.errors import LocalError
+
+
+class DtlsRole(Enum):
+    """RFC 8842 §5: `active` in SDP is the client, `passive` the server."""
+
+    CLIENT = "client"
+    SERVER = "server"
+
+
+class ConnectionState(Enum):
+    """The life of a connection, in order."""
+
+    NEW = "nothing said yet"
+    HELLO = "version not yet known"
+    HANDSHAKE = "handshake of a known version"
+    UNVERIFIED = "complete, but the fingerprint is not known"
+    CONNECTED = "complete and verified"
+    CLOSED = "over"
+
+
+@dataclass(slots=True)
+class _Offer:
+    """The ClientHello that waits for an answer, as an object and as it was sent."""
+
+    hello: ClientHello
+    message: HandshakeMessage
+
+
+@dataclass(slots=True)
+class _Rumour:
+    """An unauthenticated fatal alert and the time at which it is believed."""
+
+    alert: Alert
+    deadline: float
+
+
+class DtlsConnection:
+    """DTLS 1.2 in either role over any path that carries datagrams. Never raises on what the network sends.
+
+    `peer_fingerprints` may be empty and told later; `srtp_profiles` are ours, most wanted first, or none for a
+    connection without media; `round_trip_s` is what ICE measured; no datagram is longer than `mtu` bytes.
+    """
+
+    def __init__(  # noqa: PLR0913 - each is a separate fact of signalling or of the path
+        self,
+        role: DtlsRole,
+        certificate: Certificate,
+        *,
+        peer_fingerprints: Sequence[Fingerprint],
+        srtp_profiles: Sequence[SrtpProfile],
+        random_bytes: Callable[[int], bytes],
+        round_trip_s: float | None,
+        mtu: int = DEFAULT_MTU,
+    ) -> None:
+        if mtu < MINIMUM_MTU:
+            raise LocalError(f"mtu is {mtu}; at least {MINIMUM_MTU} bytes are needed for a handshake")
+        self.role = role
+        self.state = ConnectionState.NEW
+        self.statistics = DtlsStatistics()
+        self._identity = PeerIdentity(tuple(peer_fingerprints))
+        self._settings = HandshakeSettings(certificate, self._identity, tuple(srtp_profiles), random_bytes)
+        self._records = RecordLayer(self.statistics)
+        timer = RetransmissionTimer(round_trip_s)
+        self._transport = HandshakeTransport(self._records, timer, mtu, self.statistics)
+        self._handshake: ServerHandshake12 | ClientHandshake12 | None = None
+        self._offer: _Offer | None = None
+        self._limit: float | None = None
+        self._rumour: _Rumour | None = None
+        self._held_data: list[bytes] = []
+        self._events: deque[Event] = deque()
+
+    # What the owner calls ---------------------------------------------------------------------------------------------
+
+    def start(self, now: float) -> None:
+        """As a client, say ClientHello. A server has nothing to start."""
+        if self.role is not DtlsRole.CLIENT or self.state is not ConnectionState.NEW:
+            raise LocalError(f"only a new client can start; this is a {self.role.value}, {self.state.value}")
+        self._limit = now + HANDSHAKE_LIMIT_S
+        self.state = ConnectionState.HELLO
+        self._send_client_hello(offer_client_hello(self._settings), now)
+
+    def receive_datagram(self, data: bytes, addr: object, now: float) -> None:
+        """Take a datagram; `addr` is ignored, since DTLS lives above the path."""
+        if self.state is ConnectionState.CLOSED:
+            self.statistics.datagrams_after_close += 1
+            return
+        try:
+            for record in self._records.receive(data):
+                self._receive_record(record, now)
+        except DtlsError as error:
+            self._fail(error)
+
+    def datagrams_to_send(self, now: float) -> list[bytes]:
+        """What to put on the wire, in this order."""
+        datagrams = self._transport.outgoing
+        if datagrams:
+            self._transport.outgoing = []
+        return datagrams
+
+    def next_event(self) -> Event | None:
+        """The oldest event that was not taken yet."""
+        return self._events.popleft() if self._events else None
+
+    def next_timeout(self) -> float | None:
+        """When to call `handle_timeout`, or None when nothing is waited for."""
+        deadlines = [self._transport.timer.deadline, self._limit, self._rumour.deadline if self._rumour else None]
+        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+
+    def handle_timeout(self, now: float) -> None:
+        """Let time pass: repeat a flight, or give up."""
+        if self._rumour is not None and now >= self._rumour.deadline:
+            self._fail(DtlsError(DtlsReason.PEER_ALERT, f"{self._rumour.alert}, unauthenticated, then silence"))
+        elif self._limit is not None and now >= self._limit:
+            self._fail(DtlsError(DtlsReason.TIMEOUT, f"{HANDSHAKE_LIMIT_S} s in state {self.state.value!r}"))
+        else:
+            self._transport.handle_timeout(now)
+
+    def send(self, data: bytes) -> None:
+        """Send one record of application data; it must fit into one datagram."""
+        if self.state is not ConnectionState.CONNECTED:
+            raise LocalError(f"data can be sent once the handshake is complete; now: {self.state.value}")
+        transport = self._transport
+        if len(data) > self.maximum_data_bytes:
+            raise LocalError(f"{len(data)} bytes do not fit into a datagram, {self.maximum_data_bytes} do")
+        transport.outgoing.append(self._records.seal(transport.write_epoch, ContentType.APPLICATION_DATA, data))
+
+    def close(self, now: float) -> None:
+        """Say close_notify and be done. Harmless on a connection that is over."""
+        if self.state is ConnectionState.CLOSED:
+            return
+        if self.state is not ConnectionState.NEW:
+            self._send_alert(AlertLevel.WARNING, AlertDescription.CLOSE_NOTIFY)
+        self._end(ConnectionClosed(CloseReason.LOCAL))
+
+    def set_peer_fingerprints(self, fingerprints: Sequence[Fingerprint]) -> None:
+        """Signalling told who the peer is. A mismatch with a certificate that is already here ends the connection."""
+        if self.state is ConnectionState.CLOSED:
+            return
+        try:
+            self._identity.expect(fingerprints)
+        except DtlsError as error:
+            self._fail(error)
+        else:
+            self._announce_if_verified()
+
+    @property
+    def maximum_data_bytes(self) -> int:
+        """The longest data that `send` takes."""
+        return self._transport.mtu - self._records.overhead(self._transport.write_epoch)
+
+    @property
+    def peer_certificate(self) -> bytes | None:
+        """The peer's certificate (DER) as soon as it was received; see `HandshakeComplete` before trusting it."""
+        return self._identity.der
+
+    @property
+    def srtp(self) -> SrtpKeyingMaterial | None:
+        """The SRTP keys as soon as they may be used for *sending* to a verified peer.
+
+        A client has them one round trip before `HandshakeComplete`. RFC 7918 §4 names what makes that safe, and it
+        holds here: a strong suite, an ephemeral key signed by the peer, and keys that depend on the whole handshake.
+        """
+        handshake = self._handshake
+        if handshake is None or not self._identity.is_verified:
+            return None
+        return handshake.srtp if self.role is DtlsRole.CLIENT or handshake.is_complete else None
+
+    # Records ----------------------------------------------------------------------------------------------------------
+
+    def _receive_record(self, record: Record, now: float) -> None:
+        if self.state is ConnectionState.CLOSED:
+            self.statistics.unexpected_records += 1
+        elif record.content_type == ContentType.APPLICATION_DATA:
+            self._receive_application_data(record)
+        elif record.content_type == ContentType.HANDSHAKE:
+            self._receive_handshake(record, now)
+        elif record.content_type == ContentType.ALERT:
+            self._receive_alert(record, now)
+        elif record.content_type != ContentType.CHANGE_CIPHER_SPEC:
+            self.statistics.unexpected_records += 1
+
+    def _receive_application_data(self, record: Record) -> None:
+        if self.state is ConnectionState.CONNECTED:
+            self._events.append(ApplicationData(record.payload))
+        # RFC 6347 §4.1: data in plaintext has no place in any state.
+        elif record.epoch == 0:
+            self.statistics.unexpected_records += 1
+        elif len(self._held_data) < MAXIMUM_HELD_APPLICATION_RECORDS:
+            self._held_data.append(record.payload)
+        else:
+            self.statistics.held_data_overflow += 1
+
+    def _receive_handshake(self, record: Record, now: float) -> None:
+        if self.state is ConnectionState.NEW:
+            if self.role is DtlsRole.CLIENT:
+                self.statistics.unexpected_records += 1
+                return
+            self.state = ConnectionState.HELLO
+            self._limit = now + HANDSHAKE_LIMIT_S
+        self._transport.receive(record, now)
+        while (message := self._transport.next_message(self._read_epoch, now)) is not None:
+            self._rumour = None
+            self._handle_message(message, now)
+
+    def _receive_alert(self, record: Record, now: float) -> None:
+        try:
+            alert = Alert.parse(record.payload)
+        except DtlsError:
+            self.statistics.unexpected_records += 1
+            return
+        if record.epoch == 0:
+            self.statistics.unauthenticated_alerts += 1
+            if self._limit is not None and self._rumour is None and (alert.is_fatal or alert.is_close_notify):
+                self._rumour = _Rumour(alert, now + RUMOUR_LIMIT_S)
+        elif alert.is_close_notify:
+            # RFC 5246 §7.2.1: answer with our own close_notify and discard what is pending.
+            self._send_alert(AlertLevel.WARNING, AlertDescription.CLOSE_NOTIFY)
+            self._end(ConnectionClosed(CloseReason.PEER))
+        elif alert.is_fatal:
+            self._end(ConnectionFailed(DtlsError(DtlsReason.PEER_ALERT, str(alert))))
+        else:
+            self.statistics.ignored_warnings += 1
+
+    # Handshake --------------------------------------------------------------------------------------------------------
+
+    @property
+    def _read_epoch(self) -> int:
+        return 0 if self._handshake is None else self._handshake.read_epoch
+
+    def _handle_message(self, message: HandshakeMessage, now: float) -> None:
+        if self._handshake is None:
+            if self._offer is not None and message.msg_type == HandshakeType.HELLO_VERIFY_REQUEST:
+                self._follow_hello_verify_request(message, self._offer, now)
+                return
+            self._handshake = self._choose_handshake(message)
+            self.state = ConnectionState.HANDSHAKE
+        elif self._handshake.is_complete:
+            # RFC 5246 §7.2.2: a request to renegotiate may be ignored.
+            self.statistics.refused_renegotiations += 1
+            return
+        self._handshake.handle(message, now)
+        if self._handshake.is_complete:
+            self._limit = None
+            self.state = ConnectionState.UNVERIFIED
+            self._announce_if_verified()
+
+    def _choose_handshake(self, message: HandshakeMessage) -> ServerHandshake12 | ClientHandshake12:
+        """The version choice: the first whole message of the peer is its hello."""
+        if self._offer is None:
+            if message.msg_type != HandshakeType.CLIENT_HELLO:
+                raise DtlsError(DtlsReason.UNEXPECTED_MESSAGE, f"type {message.msg_type}, want ClientHello")
+            match choose_version(ClientHello.parse(message.body)):
+                case DtlsVersion.DTLS_1_2:
+                    return ServerHandshake12(self._settings, self._transport)
+        if message.msg_type != HandshakeType.SERVER_HELLO:
+            raise DtlsError(DtlsReason.UNEXPECTED_MESSAGE, f"type {message.msg_type}, want ServerHello")
+        match accept_version(ServerHello.parse(message.body)):
+            case DtlsVersion.DTLS_1_2:
+                return ClientHandshake12(self._settings, self._transport, self._offer.hello, self._offer.message)
+
+    def _follow_hello_verify_request(self, message: HandshakeMessage, offer: _Offer, now: float) -> None:
+        cookie = HelloVerifyRequest.parse(message.body).cookie
+        if offer.hello.cookie or not cookie:
+            raise DtlsError(DtlsReason.UNEXPECTED_MESSAGE, "HelloVerifyRequest without a cookie, or a second one")
+        # RFC 6347 §4.2.1: the same hello again, with the cookie.
+        offer.hello.cookie = cookie
+        self._send_client_hello(offer.hello, now)
+
+    def _send_client_hello(self, hello: ClientHello, now: float) -> None:
+        message = self._transport.number(HandshakeType.CLIENT_HELLO, hello.serialize())
+        self._offer = _Offer(hello, message)
+        self._transport.send_flight([FlightPart(0, message)], now, expects_answer=True)
+
+    def _announce_if_verified(self) -> None:
+        handshake = self._handshake
+        if self.state is not ConnectionState.UNVERIFIED or handshake is None or not self._identity.is_verified:
+            return
+        self.state = ConnectionState.CONNECTED
+        self._events.append(HandshakeComplete(DtlsVersion.DTLS_1_2.value, handshake.cipher_suite, handshake.srtp))
+        held, self._held_data = self._held_data, []
+        self._events.extend(ApplicationData(data) for data in held)
+
+    # The end ----------------------------------------------------------------------------------------------------------
+
+    def _fail(self, error: DtlsError) -> None:
+        if error.alert is not None:
+            self._send_alert(AlertLevel.FATAL, error.alert)
+        self._end(ConnectionFailed(error))
+
+    def _send_alert(self, level: AlertLevel, description: AlertDescription) -> None:
+        alert = Alert(level, description).serialize()
+        self._transport.outgoing.append(self._records.seal(self._transport.write_epoch, ContentType.ALERT, alert))
+
+    def _end(self, event: ConnectionClosed | ConnectionFailed) -> None:
+        self.state = ConnectionState.CLOSED
+        self._limit = None
+        self._rumour = None
+        self._held_data = []
+        self._transport.timer.stop()
+        self._events.append(event)

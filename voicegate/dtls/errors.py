@@ -1,0 +1,68 @@
+"""Why a DTLS connection or a parser gave up, and the alert that tells the peer."""
+
+from enum import Enum
+
+from voicegate.dtls.code_points import AlertDescription
+from voicegate.errors import PeerError
+
+
+class DtlsReason(Enum):
+    """One precise reason for each way to fail; count by it."""
+
+    MALFORMED = "malformed message"
+    UNEXPECTED_MESSAGE = "message out of order"
+    UNSUPPORTED_VERSION = "no common protocol version"
+    NO_COMMON_CIPHER_SUITE = "no common cipher suite"
+    NO_COMMON_GROUP = "no common key exchange group"
+    NO_COMMON_SIGNATURE_ALGORITHM = "no common signature algorithm"
+    NO_COMMON_SRTP_PROFILE = "no common SRTP profile"
+    MISSING_USE_SRTP = "peer does not speak DTLS-SRTP"
+    MISSING_EXTENDED_MASTER_SECRET = "peer does not speak extended master secret"  # noqa: S105 - a name, not a password
+    UNREQUESTED_EXTENSION = "peer answered an extension that was not offered"
+    ILLEGAL_PARAMETER = "parameter outside of what was offered"
+    MISSING_CERTIFICATE = "peer sent no certificate"
+    BAD_CERTIFICATE = "certificate cannot be read"
+    UNSUPPORTED_CERTIFICATE = "certificate type is not supported"
+    FINGERPRINT_MISMATCH = "certificate does not match the signalled fingerprint"
+    MALFORMED_FINGERPRINT = "malformed fingerprint"
+    REFUSED_FINGERPRINT_HASH = "fingerprint hash is unknown or too weak"
+    BAD_SIGNATURE = "signature does not verify"
+    BAD_FINISHED = "Finished does not verify"
+    PEER_ALERT = "peer sent a fatal alert"
+    TIMEOUT = "handshake took too long"
+
+
+# RFC 5246 §7.2.2 says which alert belongs to which fault; reasons that are missing here are not told to the peer.
+ALERT_FOR: dict[DtlsReason, AlertDescription] = {
+    DtlsReason.MALFORMED: AlertDescription.DECODE_ERROR,
+    DtlsReason.UNEXPECTED_MESSAGE: AlertDescription.UNEXPECTED_MESSAGE,
+    DtlsReason.UNSUPPORTED_VERSION: AlertDescription.PROTOCOL_VERSION,
+    DtlsReason.NO_COMMON_CIPHER_SUITE: AlertDescription.HANDSHAKE_FAILURE,
+    DtlsReason.NO_COMMON_GROUP: AlertDescription.HANDSHAKE_FAILURE,
+    DtlsReason.NO_COMMON_SIGNATURE_ALGORITHM: AlertDescription.HANDSHAKE_FAILURE,
+    DtlsReason.NO_COMMON_SRTP_PROFILE: AlertDescription.HANDSHAKE_FAILURE,
+    DtlsReason.MISSING_USE_SRTP: AlertDescription.HANDSHAKE_FAILURE,
+    DtlsReason.MISSING_EXTENDED_MASTER_SECRET: AlertDescription.HANDSHAKE_FAILURE,
+    DtlsReason.UNREQUESTED_EXTENSION: AlertDescription.UNSUPPORTED_EXTENSION,
+    DtlsReason.ILLEGAL_PARAMETER: AlertDescription.ILLEGAL_PARAMETER,
+    DtlsReason.MISSING_CERTIFICATE: AlertDescription.HANDSHAKE_FAILURE,
+    DtlsReason.BAD_CERTIFICATE: AlertDescription.BAD_CERTIFICATE,
+    DtlsReason.UNSUPPORTED_CERTIFICATE: AlertDescription.UNSUPPORTED_CERTIFICATE,
+    # RFC 8122 §6.2: a certificate that does not match the fingerprint ends the session with bad_certificate.
+    DtlsReason.FINGERPRINT_MISMATCH: AlertDescription.BAD_CERTIFICATE,
+    DtlsReason.BAD_SIGNATURE: AlertDescription.DECRYPT_ERROR,
+    DtlsReason.BAD_FINISHED: AlertDescription.DECRYPT_ERROR,
+}
+
+
+class DtlsError(PeerError):
+    """The peer's DTLS is wrong in the way that `reason` names."""
+
+    def __init__(self, reason: DtlsReason, detail: str = "") -> None:
+        super().__init__(reason, detail)
+        self.dtls_reason = reason
+
+    @property
+    def alert(self) -> AlertDescription | None:
+        """The alert to send, or None where there is nobody to tell."""
+        return ALERT_FOR.get(self.dtls_reason)

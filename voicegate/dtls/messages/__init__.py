@@ -1,0 +1,30 @@
+"""Handshake messages, one file each, in the order in which a handshake sends them.
+
+Each is a dataclass with `parse(body)`, which raises only `DtlsError` for any bytes whatever, and `serialize()`, its
+inverse.
+"""
+
+from voicegate.dtls.messages.certificate import CertificateMessage
+from voicegate.dtls.messages.certificate_request import ECDSA_SIGN, CertificateRequest
+from voicegate.dtls.messages.certificate_verify import CertificateVerify
+from voicegate.dtls.messages.client_hello import ClientHello
+from voicegate.dtls.messages.client_key_exchange import ClientKeyExchange
+from voicegate.dtls.messages.finished import Finished
+from voicegate.dtls.messages.hello_verify_request import HelloVerifyRequest
+from voicegate.dtls.messages.server_hello import ServerHello
+from voicegate.dtls.messages.server_hello_done import ServerHelloDone
+from voicegate.dtls.messages.server_key_exchange import ServerKeyExchange
+
+__all__ = [
+    "ECDSA_SIGN",
+    "CertificateMessage",
+    "CertificateRequest",
+    "CertificateVerify",
+    "ClientHello",
+    "ClientKeyExchange",
+    "Finished",
+    "HelloVerifyRequest",
+    "ServerHello",
+    "ServerHelloDone",
+    "ServerKeyExchange",
+]

@@ -1,0 +1,46 @@
+"""ServerHello (RFC 5246 §7.4.1.3): what the server chose."""
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from voicegate.dtls.code_points import DTLS_1_2, HandshakeType
+from voicegate.dtls.messages.extensions import parse_extensions, serialize_extensions
+from voicegate.dtls.wire import Reader, vector
+
+
+@dataclass(slots=True)
+class ServerHello:
+    """One suite, one compression method, and an answer to some of the client's extensions."""
+
+    msg_type: ClassVar[HandshakeType] = HandshakeType.SERVER_HELLO
+
+    random: bytes
+    cipher_suite: int
+    extensions: dict[int, bytes] = field(default_factory=dict)
+    session_id: bytes = b""
+    compression_method: int = 0
+    version: int = DTLS_1_2
+
+    @classmethod
+    def parse(cls, body: bytes) -> "ServerHello":
+        """Read the body; raises `DtlsError`."""
+        reader = Reader(body)
+        version = reader.unsigned(2)
+        random = reader.take(32)
+        session_id = reader.vector(1)
+        cipher_suite = reader.unsigned(2)
+        compression_method = reader.unsigned(1)
+        extensions = parse_extensions(reader)
+        reader.end()
+        return cls(random, cipher_suite, extensions, session_id, compression_method, version)
+
+    def serialize(self) -> bytes:
+        """The body."""
+        return (
+            self.version.to_bytes(2, "big")
+            + self.random
+            + vector(1, self.session_id)
+            + self.cipher_suite.to_bytes(2, "big")
+            + self.compression_method.to_bytes(1, "big")
+            + serialize_extensions(self.extensions)
+        )

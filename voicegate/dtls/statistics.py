@@ -1,0 +1,22 @@
+"""What a connection counted: every datagram or record that it dropped has a named reason here."""
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class DtlsStatistics:
+    """Counters of one connection. All but the last are drops, and none of them harms the connection."""
+
+    malformed_records: int = 0
+    malformed_fragments: int = 0
+    unknown_epoch_records: int = 0
+    replayed_records: int = 0
+    undecryptable_records: int = 0
+    unexpected_records: int = 0
+    unauthenticated_alerts: int = 0
+    ignored_warnings: int = 0
+    refused_renegotiations: int = 0
+    unwanted_fragments: int = 0
+    held_data_overflow: int = 0
+    datagrams_after_close: int = 0
+    retransmitted_flights: int = 0
