@@ -1,9 +1,11 @@
 """Interactive Connectivity Establishment, sans-IO: STUN codec, lite agent, full agent, candidates.
 
 Reading order: `stun` (the messages), `binding` (judging and answering a check), `lite` (the server), then `candidate`,
-`checklist` and `agent` (the full agent). `username` is all a relay needs. `spec/ice.md` says where we leave the RFCs.
+`checklist`, `transaction` and `agent` (the full agent). `username` is all a relay needs. Where and why we leave the
+RFCs: `spec/ice.md`.
 """
 
+from voicegate.ice.agent import IceAgent, IceState
 from voicegate.ice.candidate import Candidate, CandidateError
 from voicegate.ice.credentials import CredentialsError, IceCredentials
 from voicegate.ice.events import (
@@ -25,11 +27,13 @@ __all__ = [
     "CandidateError",
     "ConsentExpired",
     "CredentialsError",
+    "IceAgent",
     "IceConnected",
     "IceCredentials",
     "IceEvent",
     "IceFailed",
     "IceLiteAgent",
+    "IceState",
     "IceStatistics",
     "PathRemoved",
     "PathSelected",

@@ -43,3 +43,8 @@ def is_ip_address(host: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def is_ipv6(host: str) -> bool:
+    """Whether `host`, in its normal spelling, is an IPv6 address."""
+    return ":" in host

@@ -1,4 +1,4 @@
-"""The server side of a connectivity check: judge a Binding request, build its answer (RFC 8445 §7.3).
+"""A connectivity check on the wire: judge a Binding request and build its answer (RFC 8445 §7.3), build one (§7.1).
 
 Both agents answer alike; they differ in what they *do* with a good request.
 
@@ -14,13 +14,17 @@ from voicegate.ice.events import IceStatistics
 from voicegate.ice.stun import (
     BAD_REQUEST,
     BINDING_ERROR,
+    BINDING_REQUEST,
     BINDING_SUCCESS,
     ERROR_CODE,
     MESSAGE_INTEGRITY,
+    PRIORITY,
     ROLE_CONFLICT,
     UNAUTHENTICATED,
     UNKNOWN_ATTRIBUTE,
     UNKNOWN_ATTRIBUTES,
+    USE_CANDIDATE,
+    USERNAME,
     XOR_MAPPED_ADDRESS,
     StunError,
     StunMessage,
@@ -103,6 +107,27 @@ class BindingServer:
             self.statistics.errors_withheld += 1
             return None
         return response
+
+
+def check_request(  # noqa: PLR0913 (one argument a field of the check, all by name)
+    transaction_id: bytes,
+    *,
+    username: str,
+    pwd: str,
+    priority: int,
+    role: int,
+    tie_breaker: int,
+    use_candidate: bool,
+) -> bytes:
+    """A connectivity check. `role` is ICE_CONTROLLING or ICE_CONTROLLED."""
+    attributes = {
+        USERNAME: username.encode(),
+        PRIORITY: priority.to_bytes(4),
+        role: tie_breaker.to_bytes(8),
+    }
+    if use_candidate:
+        attributes[USE_CANDIDATE] = b""
+    return StunMessage(BINDING_REQUEST, transaction_id, attributes).serialize(pwd.encode())
 
 
 _AUTHENTICATED_ERRORS = frozenset({UNKNOWN_ATTRIBUTE, ROLE_CONFLICT})

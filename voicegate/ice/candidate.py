@@ -8,12 +8,14 @@ candidate:1 1 UDP 2130706431 203.0.113.9 50000 typ srflx raddr 10.0.0.2 rport 50
           foundation
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 from zlib import crc32
 
 from voicegate.errors import PeerError
+from voicegate.ice.address import Endpoint, endpoint, is_ip_address, is_ipv6
 from voicegate.ice.limits import MAX_CANDIDATE_CHARS
 
 HOST: Final = "host"
@@ -127,6 +129,29 @@ def pair_priority(controlling: int, controlled: int) -> int:
 def foundation_of(kind: str, base_host: str, transport: str = "udp", server_host: str = "") -> str:
     """RFC 8445 §5.1.1.3: equal for candidates of equal type, base address, protocol and server; else different."""
     return str(crc32(f"{kind} {base_host} {transport} {server_host}".encode()))
+
+
+def peer_reflexive(remote: Endpoint, priority: int | None) -> Candidate:
+    """RFC 8445 §7.3.1.3: the candidate that a check from `remote` reveals, with the priority the check named."""
+    host, port = remote
+    # Its foundation differs from all others: nothing is known of how its fate is tied to theirs.
+    foundation = f"{PEER_REFLEXIVE}-{host}-{port}"
+    return Candidate(foundation, 1, "udp", priority or candidate_priority(PEER_REFLEXIVE), host, port, PEER_REFLEXIVE)
+
+
+def peer_reflexive_priority(base: Candidate) -> int:
+    """RFC 8445 §7.1.1: what a check from `base` names as the priority of a candidate it may reveal."""
+    return TYPE_PREFERENCES[PEER_REFLEXIVE] << 24 | base.priority & 0xFF_FFFF
+
+
+def bases_of(candidates: Iterable[Candidate]) -> dict[bool, Candidate]:
+    """The base for IPv6 (True) and for IPv4 (False): the first host candidate of each family."""
+    # RFC 8445 §6.1.2.4: reflexive candidates are replaced by their bases, which leaves the host candidates.
+    bases: dict[bool, Candidate] = {}
+    for candidate in candidates:
+        if candidate.type == HOST and is_ip_address(candidate.host):
+            bases.setdefault(is_ipv6(endpoint((candidate.host, candidate.port))[0]), candidate)
+    return bases
 
 
 _PREFIX: Final = "candidate:"

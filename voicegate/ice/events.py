@@ -22,7 +22,7 @@ class PathSelected:
 
 @dataclass(slots=True)
 class PathRemoved:
-    """`addr` no longer belongs to this session: forget it."""
+    """`addr` no longer belongs to this session, which goes on elsewhere: forget it."""
 
     addr: Addr
 

@@ -109,13 +109,15 @@ class IceLiteAgent:
         if self._deadline is None or now < self._deadline:
             return
         # RFC 7675 §5.1: without consent nothing more is sent. A lite agent's sign of consent is an authentic check.
-        for path in [path for path in self._paths.values() if path.checked_at + CONSENT_LIFETIME_S <= now]:
-            self._remove(path)
-        if self._paths:
-            self._deadline = min(path.checked_at for path in self._paths.values()) + CONSENT_LIFETIME_S
-        else:
-            self._deadline = None
+        stale = [path for path in self._paths.values() if path.checked_at + CONSENT_LIFETIME_S <= now]
+        if len(stale) == len(self._paths):
+            self._deadline = self._selected = None
+            self._paths.clear()
             self._events.append(ConsentExpired())
+            return
+        for path in stale:
+            self._remove(path)
+        self._deadline = min(path.checked_at for path in self._paths.values()) + CONSENT_LIFETIME_S
 
     def _learn(self, request: StunMessage, addr: Addr, now: float) -> None:
         path = self._paths.get(addr)
