@@ -8,6 +8,7 @@ from voicegate.routing.flow import FlowRecord, FlowRefusal, open_flow_untrusted
 from voicegate.routing.hint import REFUSED, Hint, HintCodec, HintKind, HintRefusal, key_configuration, pack_route
 from voicegate.routing.hop import (
     ANSWERED,
+    FLOW_KEY_LENGTH,
     RELEASED,
     VALIDATED,
     HopEntry,
@@ -23,6 +24,7 @@ from voicegate.routing.registry import HopAddress, SlotTable, TransceiverRecord,
 
 __all__ = [
     "ANSWERED",
+    "FLOW_KEY_LENGTH",
     "REFUSED",
     "RELEASED",
     "VALIDATED",
