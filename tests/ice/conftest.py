@@ -119,7 +119,7 @@ class Checks:
     remote_ufrag: str = CLIENT.ufrag
     count: int = 0
 
-    def __call__(
+    def __call__(  # noqa: PLR0913 (each knob turns one attribute of the check)
         self,
         *,
         use_candidate: bool = False,

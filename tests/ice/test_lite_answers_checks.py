@@ -1,0 +1,86 @@
+"""The lite agent answers every authentic check at once, and learns the client from the first."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from voicegate.ice import IceCredentials, PathSelected, PathValidated, StunMessage
+from voicegate.ice.stun import BINDING_SUCCESS
+
+CLIENT_ADDR = ("192.0.2.1", 40000)
+
+
+@pytest.mark.rfc("8445", "7.3.1.2")
+def test_the_answer_is_there_directly_after_the_check(
+    make: Any, checks: Any, server_credentials: IceCredentials
+) -> None:
+    agent = make.lite()
+    request = checks()
+    agent.receive_datagram(request, CLIENT_ADDR, 1.0)
+    [(data, addr)] = agent.datagrams_to_send(1.0)
+    assert addr == CLIENT_ADDR
+    assert len(data) == 64
+    response = StunMessage.parse(data)
+    assert response.message_type == BINDING_SUCCESS
+    assert response.transaction_id == StunMessage.parse(request).transaction_id
+    assert response.xor_mapped_address == CLIENT_ADDR
+    assert response.has_valid_fingerprint
+    assert response.verify_integrity(server_credentials.pwd.encode())
+    assert agent.datagrams_to_send(1.0) == []
+
+
+def test_the_first_check_opens_and_selects_the_path_even_without_use_candidate(
+    make: Any, checks: Any, drain_events: Callable[[Any], list[object]]
+) -> None:
+    agent = make.lite()
+    assert agent.selected_addr is None
+    agent.receive_datagram(checks(), CLIENT_ADDR, 1.0)
+    assert drain_events(agent) == [PathValidated(CLIENT_ADDR), PathSelected(CLIENT_ADDR)]
+    assert agent.selected_addr == CLIENT_ADDR
+
+
+@pytest.mark.parametrize("use_candidate", [False, True])
+def test_every_repetition_is_answered_and_nothing_else_happens(
+    make: Any, checks: Any, drain_events: Callable[[Any], list[object]], use_candidate: bool
+) -> None:
+    agent = make.lite()
+    request = checks(use_candidate=use_candidate)
+    agent.receive_datagram(request, CLIENT_ADDR, 1.0)
+    first = agent.datagrams_to_send(1.0)
+    drain_events(agent)
+    for _ in range(5):
+        agent.receive_datagram(request, CLIENT_ADDR, 1.0)
+        assert agent.datagrams_to_send(1.0) == first
+        assert drain_events(agent) == []
+    assert agent.statistics.requests_answered == 6
+
+
+def test_whatever_follows_the_port_of_an_address_comes_back(make: Any, checks: Any) -> None:
+    agent = make.lite()
+    addr = ("2001:db8::7", 40000, 0, 3, "ingress 5")
+    agent.receive_datagram(checks(), addr, 1.0)
+    [(data, destination)] = agent.datagrams_to_send(1.0)
+    assert destination is addr
+    assert StunMessage.parse(data).xor_mapped_address == ("2001:db8::7", 40000)
+    assert agent.selected_addr is addr
+
+
+def test_any_client_is_taken_until_its_ufrag_is_known(make: Any, checks: Any) -> None:
+    agent = make.lite(remote_ufrag=None)
+    checks.remote_ufrag = "anybody"
+    agent.receive_datagram(checks(), CLIENT_ADDR, 1.0)
+    assert agent.statistics.requests_answered == 1
+    agent.set_remote_ufrag("cliU")
+    agent.receive_datagram(checks(), CLIENT_ADDR, 1.0)
+    assert agent.statistics.refused_unauthenticated == 1
+    checks.remote_ufrag = "cliU"
+    agent.receive_datagram(checks(), CLIENT_ADDR, 1.0)
+    assert agent.statistics.requests_answered == 2
+
+
+@pytest.mark.rfc("8445", "7.1.1")
+def test_a_check_without_priority_or_with_unknown_optional_attributes_is_answered(make: Any, checks: Any) -> None:
+    agent = make.lite()
+    agent.receive_datagram(checks(priority=None, extra={0xC057: bytes(4), 0xC071: b""}), CLIENT_ADDR, 1.0)
+    assert agent.statistics.requests_answered == 1
