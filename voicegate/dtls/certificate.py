@@ -9,6 +9,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import NameOID
 
 from voicegate.dtls.errors import DtlsError, DtlsReason
@@ -138,7 +139,8 @@ def parse_peer_public_key(der: bytes) -> ec.EllipticCurvePublicKey:
     """
     try:
         public_key = x509.load_der_x509_certificate(der).public_key()
-    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
+    # (The library warns about some malformed fields; where warnings are errors, that refuses the certificate.)
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion, CryptographyDeprecationWarning) as error:
         raise DtlsError(DtlsReason.BAD_CERTIFICATE, str(error)[:100]) from None
     if not isinstance(public_key, ec.EllipticCurvePublicKey):
         raise DtlsError(DtlsReason.UNSUPPORTED_CERTIFICATE, f"want an ECDSA key, got {type(public_key).__name__}")

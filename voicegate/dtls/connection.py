@@ -132,9 +132,11 @@ class DtlsConnection:
     # What the owner calls ---------------------------------------------------------------------------------------------
 
     def start(self, now: float) -> None:
-        """As a client, say ClientHello. A server has nothing to start."""
-        if self.role is not DtlsRole.CLIENT or self.state is not ConnectionState.NEW:
-            raise LocalError(f"only a new client can start; this is a {self.role.value}, {self.state.value}")
+        """As a client, say ClientHello. A server starts by listening, so there it does nothing."""
+        if self.role is DtlsRole.SERVER:
+            return
+        if self.state is not ConnectionState.NEW:
+            raise LocalError(f"a connection is started once; now: {self.state.value}")
         self._limit = now + HANDSHAKE_LIMIT_S
         self.state = ConnectionState.HELLO
         self._send_client_hello(offer_client_hello(self._settings), now)
@@ -251,13 +253,12 @@ class DtlsConnection:
             self.statistics.held_data_overflow += 1
 
     def _receive_handshake(self, record: Record, now: float) -> None:
-        if self.state is ConnectionState.NEW:
-            if self.role is DtlsRole.CLIENT:
-                self.statistics.unexpected_records += 1
-                return
+        if self.state is ConnectionState.NEW and self.role is DtlsRole.CLIENT:
+            self.statistics.unexpected_records += 1
+            return
+        if self._transport.receive(record, now) and self.state is ConnectionState.NEW:
             self.state = ConnectionState.HELLO
             self._limit = now + HANDSHAKE_LIMIT_S
-        self._transport.receive(record, now)
         while (message := self._transport.next_message(self._read_epoch, now)) is not None:
             self._rumour = None
             self._handle_message(message, now)

@@ -66,7 +66,7 @@ def choose_version(client_hello: ClientHello) -> DtlsVersion:
     if DTLS_1_2 in versions:
         return DtlsVersion.DTLS_1_2
     # RFC 6347 §4.1: versions count downwards, so a plain hello with a smaller number than ours can do ours too.
-    if offered is None and client_hello.version < DTLS_1_2:
+    if offered is None and client_hello.version >> 8 == DTLS_1_2 >> 8 and client_hello.version < DTLS_1_2:
         return DtlsVersion.DTLS_1_2
     names = ", ".join(f"{version:#06x}" for version in versions[:8])
     raise DtlsError(DtlsReason.UNSUPPORTED_VERSION, f"offered {names}; want {DTLS_1_2:#06x}")

@@ -60,18 +60,22 @@ class HandshakeTransport:
         else:
             self.timer.stop()
 
-    def receive(self, record: Record, now: float) -> None:
-        """Take in the fragments of a handshake record."""
+    def receive(self, record: Record, now: float) -> bool:
+        """Take in the fragments of a handshake record; False when none of them was of use."""
         try:
             fragments = HandshakeFragment.parse_all(record.payload)
         except DtlsError:
             self.statistics.malformed_fragments += 1
-            return
+            return False
+        useful = False
         for fragment in fragments:
             if self._repeats_answered_flight(fragment):
                 self._repeat(now)
-            elif not self._reassembler.insert(record.epoch, fragment):
+            elif self._reassembler.insert(record.epoch, fragment):
+                useful = True
+            else:
                 self.statistics.unwanted_fragments += 1
+        return useful
 
     def next_message(self, epoch: int, now: float) -> HandshakeMessage | None:
         """The peer's next message, if it is whole and came in `epoch`."""

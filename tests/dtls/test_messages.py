@@ -1,0 +1,180 @@
+"""Every handshake message: what it writes it can read, and no bytes make it raise anything but DtlsError."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from voicegate.dtls.alert import Alert
+from voicegate.dtls.errors import DtlsError, DtlsReason
+from voicegate.dtls.messages import (
+    CertificateMessage,
+    CertificateRequest,
+    CertificateVerify,
+    ClientHello,
+    ClientKeyExchange,
+    Finished,
+    HelloVerifyRequest,
+    ServerHello,
+    ServerHelloDone,
+    ServerKeyExchange,
+)
+from voicegate.dtls.messages import extensions as ext
+from voicegate.dtls.reassembly import HandshakeFragment
+from voicegate.dtls.record import Record
+
+
+class Message(Protocol):
+    def serialize(self) -> bytes: ...
+
+
+u8 = st.integers(0, 0xFF)
+u16 = st.integers(0, 0xFFFF)
+octets_255 = st.binary(max_size=255)
+extension_lists = st.dictionaries(u16, st.binary(max_size=60), max_size=8)
+
+STRATEGIES: dict[type[Any], st.SearchStrategy[Any]] = {
+    ClientHello: st.builds(
+        ClientHello,
+        random=st.binary(min_size=32, max_size=32),
+        cipher_suites=st.lists(u16, max_size=40),
+        extensions=extension_lists,
+        cookie=octets_255,
+        session_id=octets_255,
+        compression_methods=st.lists(u8, max_size=4),
+        version=u16,
+    ),
+    ServerHello: st.builds(
+        ServerHello,
+        random=st.binary(min_size=32, max_size=32),
+        cipher_suite=u16,
+        extensions=extension_lists,
+        session_id=octets_255,
+        compression_method=u8,
+        version=u16,
+    ),
+    HelloVerifyRequest: st.builds(HelloVerifyRequest, cookie=octets_255, version=u16),
+    CertificateMessage: st.builds(CertificateMessage, st.lists(st.binary(max_size=400), max_size=4)),
+    ServerKeyExchange: st.builds(ServerKeyExchange, u16, octets_255, u16, st.binary(max_size=300)),
+    CertificateRequest: st.builds(
+        CertificateRequest,
+        st.lists(u8, max_size=255),
+        st.lists(u16, max_size=50),
+        st.lists(st.binary(max_size=99), max_size=5),
+    ),
+    ServerHelloDone: st.builds(ServerHelloDone),
+    ClientKeyExchange: st.builds(ClientKeyExchange, octets_255),
+    CertificateVerify: st.builds(CertificateVerify, u16, st.binary(max_size=300)),
+    Finished: st.builds(Finished, st.binary(max_size=64)),
+    Alert: st.builds(Alert, u8, u8),
+    ext.UseSrtp: st.builds(ext.UseSrtp, st.lists(u16, max_size=30), octets_255),
+}
+
+PARSERS: list[Callable[[bytes], object]] = [
+    *(kind.parse for kind in STRATEGIES),
+    ext.parse_supported_groups,
+    ext.parse_signature_algorithms,
+    ext.parse_ec_point_formats,
+    ext.parse_supported_versions,
+    ext.parse_renegotiation_info,
+    HandshakeFragment.parse_all,
+    Record.parse,
+]
+
+every_kind = pytest.mark.parametrize("kind", STRATEGIES, ids=lambda kind: kind.__name__)
+
+
+@every_kind
+def test_what_is_written_can_be_read(kind: type[Any]) -> None:
+    @settings(deadline=None, max_examples=40)
+    @given(STRATEGIES[kind])
+    def round_trip(message: Message) -> None:
+        assert kind.parse(message.serialize()) == message
+
+    round_trip()
+
+
+@every_kind
+def test_every_byte_counts(kind: type[Any]) -> None:
+    """A message that lost its tail, or gained one, is either refused or another message."""
+
+    @settings(deadline=None, max_examples=25)
+    @given(STRATEGIES[kind], st.data())
+    def truncate(message: Message, data: st.DataObject) -> None:
+        body = message.serialize()
+        shorter = body[: data.draw(st.integers(0, max(len(body) - 1, 0)))]
+        for changed in {shorter, body + b"\x00"} - {body}:
+            with contextlib.suppress(DtlsError):
+                assert kind.parse(changed) != message
+
+    truncate()
+
+
+@pytest.mark.parametrize("parse", PARSERS, ids=lambda parse: parse.__qualname__)
+def test_no_bytes_raise_anything_but_dtls_error(parse: Callable[[bytes], object]) -> None:
+    @settings(deadline=None, max_examples=60)
+    @given(st.binary(max_size=200))
+    def fuzz(data: bytes) -> None:
+        with contextlib.suppress(DtlsError):
+            parse(data)
+
+    fuzz()
+
+
+@pytest.mark.parametrize(
+    ("parse", "serialize"),
+    [
+        (ext.parse_supported_groups, ext.serialize_supported_groups),
+        (ext.parse_signature_algorithms, ext.serialize_signature_algorithms),
+        (ext.parse_supported_versions, ext.serialize_supported_versions),
+    ],
+)
+def test_number_lists_survive(parse: Callable[[bytes], list[int]], serialize: Callable[[list[int]], bytes]) -> None:
+    assert parse(serialize([29, 23, 0xFFFF])) == [29, 23, 0xFFFF]
+
+
+def test_small_extensions_survive() -> None:
+    assert ext.parse_ec_point_formats(ext.serialize_ec_point_formats([0, 2])) == [0, 2]
+    assert ext.parse_renegotiation_info(ext.serialize_renegotiation_info(b"proof")) == b"proof"
+
+
+@pytest.mark.rfc("5246", "7.4.1.4")
+def test_an_extension_that_comes_twice_is_refused() -> None:
+    twice = ServerHello(bytes(32), 0xC02B).serialize() + bytes.fromhex("0008 0017 0000 0017 0000")
+    with pytest.raises(DtlsError) as caught:
+        ServerHello.parse(twice)
+    assert caught.value.reason is DtlsReason.ILLEGAL_PARAMETER
+
+
+@pytest.mark.rfc("5246", "7.4.1.2")
+def test_a_hello_may_end_without_extensions() -> None:
+    hello = ClientHello(bytes(32), [0xC02B])
+    assert ClientHello.parse(hello.serialize()).extensions == {}
+
+
+@pytest.mark.rfc("8422", "5.4")
+def test_explicit_curves_are_refused() -> None:
+    with pytest.raises(DtlsError) as caught:
+        ServerKeyExchange.parse(b"\x01" + bytes(80))
+    assert caught.value.reason is DtlsReason.ILLEGAL_PARAMETER
+
+
+@settings(deadline=None, max_examples=60)
+@given(u8, u16, st.binary(max_size=300), st.data())
+def test_fragments_survive(msg_type: int, message_seq: int, body: bytes, data: st.DataObject) -> None:
+    start = data.draw(st.integers(0, len(body)))
+    end = data.draw(st.integers(start, len(body)))
+    fragment = HandshakeFragment(msg_type, len(body), message_seq, start, body[start:end])
+    assert HandshakeFragment.parse_all(fragment.serialize() * 2) == [fragment, fragment]
+    assert fragment.is_last == (end == len(body))
+
+
+def test_large_fragment_fields_use_all_24_bits() -> None:
+    fragment = HandshakeFragment(11, 0x123456, 7, 0x0FEDCB, b"abc")
+    assert fragment.serialize()[:12].hex() == "0b12345600070fedcb000003"
+    assert HandshakeFragment.parse_all(fragment.serialize()) == [fragment]
