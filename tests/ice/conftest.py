@@ -146,9 +146,19 @@ class Make:
     """Builds agents with deterministic randomness."""
 
     seed: int = 0
+    client: IceCredentials = CLIENT
+    server: IceCredentials = SERVER
 
     def lite(self, now: float = 0.0, remote_ufrag: str | None = CLIENT.ufrag) -> IceLiteAgent:
         return IceLiteAgent(SERVER, remote_ufrag, now=now)
+
+    def caller(self, *addrs: Addr, **knobs: Any) -> IceAgent:
+        """A full agent with the credentials CLIENT; controls unless told otherwise."""
+        return self.full(CLIENT, SERVER, *addrs, **knobs)
+
+    def callee(self, *addrs: Addr, controlling: bool = False, **knobs: Any) -> IceAgent:
+        """A full agent with the credentials SERVER; controlled unless told otherwise."""
+        return self.full(SERVER, CLIENT, *addrs, controlling=controlling, **knobs)
 
     def full(
         self,
