@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from typing import TYPE_CHECKING
 
 import pytest
 from cryptography import x509
-from OpenSSL import SSL, crypto
+from cryptography.hazmat.primitives.hashes import SHA256
+from OpenSSL import SSL
 
 from voicegate.dtls import (
     ApplicationData,
@@ -38,10 +40,10 @@ EVERY_PROFILE = pytest.mark.parametrize("profile", list(SrtpProfile), ids=lambda
 class OpenSslPeer:
     """An OpenSSL connection that is fed datagrams by hand."""
 
-    def __init__(self, *, is_client: bool, profiles: bytes, groups: bytes | None = None) -> None:
+    def __init__(self, *, is_client: bool, profiles: bytes) -> None:
         context = SSL.Context(SSL.DTLS_METHOD)
         context.use_certificate(x509.load_der_x509_certificate(THEIRS.der))
-        context.use_privatekey(crypto.PKey.from_cryptography_key(THEIRS.private_key))
+        context.use_privatekey(THEIRS.private_key)
         context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, lambda *_: True)
         context.set_tlsext_use_srtp(profiles)
         context.set_cipher_list(b"ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384")
@@ -57,14 +59,10 @@ class OpenSslPeer:
         for datagram in datagrams or [b""]:
             if datagram:
                 self.ssl.bio_write(datagram)
-            try:
+            with contextlib.suppress(SSL.WantReadError):
                 self.ssl.do_handshake()
-            except SSL.WantReadError:
-                pass
-            try:
+            with contextlib.suppress(SSL.WantReadError):
                 answers.append(self.ssl.bio_read(65536))
-            except SSL.WantReadError:
-                pass
         return answers
 
     def read(self) -> bytes:
@@ -117,7 +115,7 @@ def test_both_sides_agree_on_keys_profile_and_certificates(role: DtlsRole, profi
     assert exported == b"".join(keys + salts)
     seen = theirs.ssl.get_peer_certificate(as_cryptography=True)
     assert seen is not None
-    assert OURS.fingerprint == Fingerprint("sha-256", seen.fingerprint(x509.base.hashes.SHA256()))
+    assert OURS.fingerprint == Fingerprint("sha-256", seen.fingerprint(SHA256()))
     assert ours.peer_certificate == THEIRS.der
 
 
