@@ -1,0 +1,28 @@
+"""Sound: Opus, sample rates, voice activity, playout, WAV files. PCM16 little-endian mono 24 kHz everywhere.
+
+Reading order: `opus.py`, `resample.py`, `playout.py`, `vad.py`, `wav.py`.
+"""
+
+from voicegate.media.errors import MediaError, MediaErrorReason
+from voicegate.media.opus import SAMPLE_RATE_HZ, SILENCE_FRAME, OpusDecoder, OpusEncoder
+from voicegate.media.playout import Playout
+from voicegate.media.resample import Resampler
+from voicegate.media.vad import SpeechStarted, SpeechStopped, VoiceActivityDetector
+from voicegate.media.wav import WavError, WavWriter, read_wav
+
+__all__ = [
+    "SAMPLE_RATE_HZ",
+    "SILENCE_FRAME",
+    "MediaError",
+    "MediaErrorReason",
+    "OpusDecoder",
+    "OpusEncoder",
+    "Playout",
+    "Resampler",
+    "SpeechStarted",
+    "SpeechStopped",
+    "VoiceActivityDetector",
+    "WavError",
+    "WavWriter",
+    "read_wav",
+]
