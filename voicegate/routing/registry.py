@@ -1,4 +1,4 @@
-"""The registry: which transceiver holds which slot, and where it listens for bundles (spec/hop.md, last section).
+"""The registry: which transceiver holds which slot, and where it listens for bundles (spec/registry.md).
 
     {"transceivers": [{"name": "t0", "cluster": 0, "slots": [[0, 63]], "generation": 1, "hop": "192.0.2.7:5000"}]}
 
@@ -7,6 +7,7 @@ slot has a newer generation by now is stale and leads nowhere.
 """
 
 import ipaddress
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -107,6 +108,9 @@ class SlotTable:
         return self._generations.get((cluster, slot))
 
 
+_PORT = re.compile("[0-9]{1,5}")
+
+
 def _number(value: object, most: int, where: str) -> int:
     if type(value) is not int or not 0 <= value <= most:
         raise ConfigurationError(f"{where}: {value!r} is not a number from 0 to {most}")
@@ -134,6 +138,8 @@ def _hop_address(value: object, where: str) -> HopAddress:
     try:
         # Numeric only: a name would have to be looked up, and not by whoever routes packets.
         address = ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
-        return str(address), _number(int(port), 0xFFFF, where)
     except ValueError:
-        raise ConfigurationError(f"{where}: {value!r} is not a numeric ADDRESS:PORT") from None
+        address = None
+    if address is None or not (_PORT.fullmatch(port) and int(port) <= 0xFFFF):  # noqa: PLR2004 - ports
+        raise ConfigurationError(f"{where}: {value!r} is not a numeric ADDRESS:PORT")
+    return str(address), int(port)
