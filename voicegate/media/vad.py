@@ -10,8 +10,9 @@
 ```
 
 The floor makes steady noise inaudible to the detector, however loud: it is its own floor. Noise that sets in later is
-taken for speech until the floor has followed it, three seconds at most. One or two loud frames (a click, a key, the
-beep of a fake microphone) start nothing.
+taken for speech until the floor has followed it, three seconds at most. A sound of one or two frames (a click, a key,
+the beep of a fake microphone) is no speech: three frames of four must be loud, all within 20 dB, because a codec smears
+a short sound over its neighbours.
 """
 
 from array import array
@@ -19,6 +20,8 @@ from collections import deque
 from dataclasses import dataclass
 from math import log10
 from operator import mul
+
+from voicegate.errors import LocalError
 
 _SAMPLES_PER_MS = 24
 _BYTES_PER_SAMPLE = 2
@@ -33,7 +36,9 @@ _ABOVE_FLOOR_TO_GO_ON_DB = 6.0
 """Less than to start: a word fades before it ends."""
 _FLOOR_PERIOD_MS = 1500
 _FRAMES_WATCHED = 4
-_FRAMES_TO_START = 3
+_FRAMES_OF_SPEECH = 3
+_BELOW_PEAK_DB = 20.0
+"""A frame that is weaker than its neighbours by more than this is what a codec or a room made of them."""
 
 
 @dataclass(slots=True)
@@ -46,7 +51,7 @@ class SpeechStarted:
 
 @dataclass(slots=True)
 class SpeechStopped:
-    """The caller has finished; `at_ms` is the end of the last loud frame, so it lies `silence_ms` back."""
+    """The caller has finished; `at_ms` is the end of his speech, so it lies `silence_ms` back."""
 
     at_ms: int
 
@@ -64,10 +69,10 @@ class VoiceActivityDetector:
         self._silence_ms = silence_ms
         self._prefix_ms = prefix_ms
         self._position_ms = 0
-        self._last_loud_ms = 0
+        self._speech_end_ms = 0
         self._recent: deque[bytes] = deque()
         self._recent_ms = 0
-        self._loud: deque[bool] = deque(maxlen=_FRAMES_WATCHED)
+        self._loud_levels: deque[float] = deque(maxlen=_FRAMES_WATCHED)
         self._floor = 0.0
         self._period_floor = 0.0
         self._period_end_ms = _FLOOR_PERIOD_MS
@@ -77,23 +82,21 @@ class VoiceActivityDetector:
 
         Its opposite is not: some senders set the flag on every packet.
         """
-        frame_ms = len(pcm) // (_SAMPLES_PER_MS * _BYTES_PER_SAMPLE)
+        frame_ms, rest = divmod(len(pcm), _SAMPLES_PER_MS * _BYTES_PER_SAMPLE)
+        if rest or not frame_ms:
+            raise LocalError(f"a frame lasts whole milliseconds, not {len(pcm)} bytes of 48 a millisecond")
         self._position_ms += frame_ms
         self.level_dbov = _level_dbov(pcm)
         self._follow_floor(self.level_dbov)
-        above_floor = _ABOVE_FLOOR_TO_GO_ON_DB if self.is_speech else _ABOVE_FLOOR_TO_START_DB
-        is_loud = voice is not False and self.level_dbov > max(self._floor + above_floor, _LEAST_SPEECH_DBOV)
-        if is_loud:
-            self._last_loud_ms = self._position_ms
+        if self._hears_speech(voice):
+            self._speech_end_ms = self._position_ms
         if self.is_speech:
-            if self._position_ms - self._last_loud_ms < self._silence_ms:
+            if self._position_ms - self._speech_end_ms < self._silence_ms:
                 return None
             self.is_speech = False
-            self._loud.clear()
-            return SpeechStopped(self._last_loud_ms)
+            return SpeechStopped(self._speech_end_ms)
         self._remember(pcm, frame_ms)
-        self._loud.append(is_loud)
-        if self._loud.count(True) < _FRAMES_TO_START:
+        if self._speech_end_ms < self._position_ms:
             return None
         self.is_speech = True
         audio, start_ms = b"".join(self._recent), self._position_ms - self._recent_ms
@@ -102,7 +105,7 @@ class VoiceActivityDetector:
         return SpeechStarted(start_ms, audio)
 
     def _follow_floor(self, level: float) -> None:
-        """The minimum over this period and the one before: it falls at once, and rises when quieter times are forgotten."""
+        """The minimum of this period and the one before: it falls at once, and rises when quiet times are forgotten."""
         if self._position_ms >= self._period_end_ms:
             self._floor = min(self._period_floor, level)
             self._period_floor = level
@@ -110,6 +113,14 @@ class VoiceActivityDetector:
         else:
             self._period_floor = min(self._period_floor, level)
             self._floor = min(self._floor, level)
+
+    def _hears_speech(self, voice: bool | None) -> bool:
+        """Whether enough of the last frames are loud, this one included or not."""
+        above_floor = _ABOVE_FLOOR_TO_GO_ON_DB if self.is_speech else _ABOVE_FLOOR_TO_START_DB
+        is_loud = voice is not False and self.level_dbov > max(self._floor + above_floor, _LEAST_SPEECH_DBOV)
+        self._loud_levels.append(self.level_dbov if is_loud else -_FULL_SCALE_DB)
+        least = max(_LEAST_SPEECH_DBOV, max(self._loud_levels) - _BELOW_PEAK_DB)
+        return sum(level > least for level in self._loud_levels) >= _FRAMES_OF_SPEECH
 
     def _remember(self, pcm: bytes, frame_ms: int) -> None:
         """Keep the prefix, and the frames that are watched before speech is believed."""
@@ -122,7 +133,7 @@ class VoiceActivityDetector:
 def _level_dbov(pcm: bytes) -> float:
     """Power of a frame against full scale, without its direct current."""
     samples = array("h", pcm)[::_SUBSAMPLING]
-    count = len(samples) or 1
+    count = len(samples)
     mean = sum(samples) / count
     power = sum(map(mul, samples, samples)) / count - mean * mean
     return 10 * log10(power + 1) - _FULL_SCALE_DB
