@@ -356,7 +356,7 @@ def set_field(name: str, value: object) -> Callable[[ClientHello], None]:
         (set_field("compression_methods", [1]), DtlsReason.ILLEGAL_PARAMETER, 47),
         (set_field("version", 0xFEFF), DtlsReason.UNSUPPORTED_VERSION, 70),
         (set_field("version", 0x0303), DtlsReason.UNSUPPORTED_VERSION, 70),
-        (put(ExtensionType.SUPPORTED_GROUPS, ext.serialize_supported_groups([24, 25])), DtlsReason.NO_COMMON_GROUP, 40),
+        (put(ExtensionType.SUPPORTED_GROUPS, ext.serialize_supported_groups([25, 30])), DtlsReason.NO_COMMON_GROUP, 40),
         (drop(ExtensionType.SIGNATURE_ALGORITHMS), DtlsReason.NO_COMMON_SIGNATURE_ALGORITHM, 40),
         (
             put(ExtensionType.SIGNATURE_ALGORITHMS, ext.serialize_signature_algorithms([0x0804])),
@@ -442,7 +442,7 @@ def server_set(name: str, value: object) -> Callable[[bytes], bytes]:
 
 
 def other_group(body: bytes) -> bytes:
-    return body[:1] + b"\x00\x18" + body[3:]
+    return body[:1] + b"\x00\x19" + body[3:]
 
 
 REQUEST_RSA = CertificateRequest([1], [0x0804]).serialize()

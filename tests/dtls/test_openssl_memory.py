@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import random
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256, SHA384
+from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL
 
 from voicegate.dtls import (
@@ -37,13 +40,25 @@ NAMES = {
 EVERY_PROFILE = pytest.mark.parametrize("profile", list(SrtpProfile), ids=lambda profile: profile.name)
 
 
+def self_signed(key: ec.EllipticCurvePrivateKey) -> bytes:
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "peer")])
+    start, end = datetime(2020, 1, 1, tzinfo=UTC), datetime(2021, 1, 1, tzinfo=UTC)
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(7).not_valid_before(start).not_valid_after(end)
+    return builder.sign(key, SHA384()).public_bytes(Encoding.DER)
+
+
 class OpenSslPeer:
     """An OpenSSL connection that is fed datagrams by hand."""
 
-    def __init__(self, *, is_client: bool, profiles: bytes) -> None:
+    def __init__(self, *, is_client: bool, profiles: bytes, key: ec.EllipticCurvePrivateKey | None = None) -> None:
         context = SSL.Context(SSL.DTLS_METHOD)
-        context.use_certificate(x509.load_der_x509_certificate(THEIRS.der))
-        context.use_privatekey(THEIRS.private_key)
+        if key is None:
+            self.der, key = THEIRS.der, THEIRS.private_key
+        else:
+            self.der = self_signed(key)
+        context.use_certificate(x509.load_der_x509_certificate(self.der))
+        context.use_privatekey(key)
         context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, lambda *_: True)
         context.set_tlsext_use_srtp(profiles)
         context.set_cipher_list(b"ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384")
@@ -69,11 +84,11 @@ class OpenSslPeer:
         return self.ssl.recv(4096)
 
 
-def connection(role: DtlsRole, profiles: Sequence[SrtpProfile], peer: Certificate = THEIRS) -> DtlsConnection:
+def connection(role: DtlsRole, profiles: Sequence[SrtpProfile], peer: bytes = THEIRS.der) -> DtlsConnection:
     return DtlsConnection(
         role,
         OURS,
-        peer_fingerprints=[peer.fingerprint],
+        peer_fingerprints=[Fingerprint.of(peer)],
         srtp_profiles=profiles,
         random_bytes=random.Random(4).randbytes,
         round_trip_s=None,
@@ -139,8 +154,15 @@ def test_data_and_goodbye_in_both_directions(role: DtlsRole) -> None:
         theirs.read()
 
 
+@pytest.mark.parametrize("role", list(DtlsRole), ids=lambda role: f"we are {role.value}")
+def test_a_peer_with_an_expired_p_384_certificate_is_as_good_as_any(role: DtlsRole) -> None:
+    key = ec.generate_private_key(ec.SECP384R1())
+    theirs = OpenSslPeer(is_client=role is DtlsRole.SERVER, profiles=b":".join(NAMES.values()), key=key)
+    assert handshake(connection(role, list(SrtpProfile), peer=theirs.der), theirs).srtp is not None
+
+
 def test_openssl_takes_our_fatal_alert() -> None:
-    ours = connection(DtlsRole.CLIENT, list(SrtpProfile), peer=OURS)
+    ours = connection(DtlsRole.CLIENT, list(SrtpProfile), peer=OURS.der)
     theirs = OpenSslPeer(is_client=False, profiles=b":".join(NAMES.values()))
     ours.start(0.0)
     for datagram in theirs.step(ours.datagrams_to_send(0.0)):

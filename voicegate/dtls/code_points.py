@@ -56,6 +56,7 @@ class NamedGroup(IntEnum):
     """Key exchange groups."""
 
     SECP256R1 = 23
+    SECP384R1 = 24
     X25519 = 29
 
 
