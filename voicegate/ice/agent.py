@@ -349,10 +349,6 @@ class IceAgent:
         pair = check.pair
         if check.is_consent or check.is_superseded:
             return
-        nominates = check.use_candidate and pair is self._nominating
-        if pair.state is PairState.SUCCEEDED and not nominates:
-            # A second check of a pair that works: its loss shows nothing that consent will not show.
-            return
         pair.state = PairState.FAILED
         pair.nominated = pair.use_candidate = False
         if pair is self._nominating:
