@@ -118,7 +118,7 @@ def test_a_client_that_wants_to_be_controlled_must_control(
     assert agent.statistics.refused_role_conflict == 1
 
 
-@pytest.mark.rfc("8489", "7.3")
+@pytest.mark.rfc("8489", "6.3")
 def test_a_damaged_or_missing_fingerprint_is_dropped_in_silence(
     make: Any, checks: Any, drain_events: Callable[[Any], list[object]]
 ) -> None:

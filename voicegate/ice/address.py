@@ -28,7 +28,13 @@ def packed_host(host: str) -> bytes:
 
 def endpoint(addr: Addr) -> Endpoint:
     """`addr` reduced to what identifies the remote: normal host (no zone, no mapped IPv4) and port."""
-    return host_text(packed_host(addr[0])), addr[1]
+    return normal_host(addr[0]), addr[1]
+
+
+@lru_cache(CACHED_HOSTS)
+def normal_host(host: str) -> str:
+    """The spelling of a host that all of its spellings share."""
+    return host_text(packed_host(host))
 
 
 def host_text(packed: bytes) -> str:

@@ -147,7 +147,7 @@ class IceAgent:
         self._proceed(now)
 
     def end_of_candidates(self, now: float) -> None:
-        """The peer has no more candidates (RFC 8838 §8.2)."""
+        """The peer has no more candidates (RFC 8838 §14)."""
         self._start_clock(now)
         self._end_of_candidates = True
         self._proceed(now)
@@ -336,7 +336,7 @@ class IceAgent:
             self._transactions.supersede(pair, now)
             self._events.append(PathValidated(pair.addr))
         if self._selected is None:
-            # RFC 8445 §12.1.1: any valid pair may carry data before one is nominated.
+            # RFC 8445 §12.1: any valid pair may carry data before one is nominated.
             self._nominate_by = now + NOMINATION_WAIT_S
             self._select(pair, now)
         # RFC 8445 §7.2.5.3.4: nominated is what this check nominated, or what the peer chose before it worked for us.

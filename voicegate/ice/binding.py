@@ -64,7 +64,7 @@ class BindingServer:
         except StunError:
             self.statistics.dropped_malformed += 1
             return None
-        # RFC 8445 §7.1: checks carry FINGERPRINT; RFC 8489 §7.3: without a right one they are silently discarded.
+        # RFC 8445 §7.1: checks carry FINGERPRINT; RFC 8489 §6.3: without a right one they are silently discarded.
         if not message.has_valid_fingerprint:
             self.statistics.dropped_fingerprint += 1
             return None
