@@ -1,11 +1,16 @@
 """A host without media, and a client for each of the two doors."""
 
+import contextlib
+import ipaddress
 import json
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,6 +19,9 @@ import jsonschema  # type: ignore[import-untyped]
 import pytest
 import trio
 import trio.testing
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
 
 from voicegate.errors import PeerError
@@ -113,8 +121,9 @@ class FakeHost:
 class Client:
     """A client of `voicegate.v1` that checks everything it hears against the schema."""
 
-    def __init__(self, websocket: WebSocketConnection) -> None:
+    def __init__(self, websocket: WebSocketConnection, stream: trio.abc.Stream) -> None:
         self.websocket = websocket
+        self.stream = stream
         self._validator = jsonschema.Draft202012Validator({**SCHEMA, "$ref": "#/$defs/server_message"})
 
     async def say(self, **fields: object) -> None:
@@ -137,6 +146,11 @@ class Client:
         assert answer["type"] == "answer"
         return answer
 
+    async def vanish(self) -> None:
+        """Be gone without a close frame, as when a phone leaves its network."""
+        await trio.aclose_forcefully(self.stream)
+        await trio.testing.wait_all_tasks_blocked()
+
     async def hear_close(self) -> int:
         with pytest.raises(ConnectionClosed):
             await self.websocket.get_message()
@@ -148,9 +162,10 @@ Dial = Callable[[], AbstractAsyncContextManager[Client]]
 
 
 @pytest.fixture
-def schema() -> dict[str, Any]:
-    assert isinstance(SCHEMA, dict)
-    return SCHEMA
+def is_client_message() -> Callable[[object], bool]:
+    """Whether the schema knows this as a message of a client."""
+    validator = jsonschema.Draft202012Validator({**SCHEMA, "$ref": "#/$defs/client_message"})
+    return lambda message: bool(validator.is_valid(message))
 
 
 @pytest.fixture
@@ -174,20 +189,58 @@ def server(host: FakeHost, counters: SignalingCounters) -> SignalingServer:
 
 
 @pytest.fixture
-def dial(server: SignalingServer, nursery: trio.Nursery) -> Dial:
-    """Open a WebSocket to the server through memory: virtual time, no kernel."""
+def dial_into(server: SignalingServer) -> Callable[[trio.Nursery], AbstractAsyncContextManager[Client]]:
+    """Open a WebSocket to the server, which serves it in a given nursery, through memory: virtual time, no kernel."""
 
     @asynccontextmanager
-    async def dial() -> AsyncIterator[Client]:
+    async def dial_into(nursery: trio.Nursery) -> AsyncIterator[Client]:
         client_stream, server_stream = trio.testing.memory_stream_pair()
         nursery.start_soon(server.serve_stream, server_stream)
         async with trio.open_nursery() as client_nursery:
             stream = cast(trio.SocketStream, client_stream)  # annotated too narrowly; any stream does
             websocket = await wrap_client_stream(client_nursery, stream, "localhost", "/", subprotocols=[SUBPROTOCOL])
-            yield Client(websocket)
+            yield Client(websocket, stream)
             client_nursery.cancel_scope.cancel()
+        await trio.aclose_forcefully(client_stream)
 
-    return dial
+    return dial_into
+
+
+@pytest.fixture
+def dial(dial_into: Callable[[trio.Nursery], AbstractAsyncContextManager[Client]], nursery: trio.Nursery) -> Dial:
+    """`dial_into` the nursery of the test."""
+    return partial(dial_into, nursery)
+
+
+@pytest.fixture
+def frame() -> Callable[[bytes], bytes]:
+    return masked_text_frame
+
+
+def masked_text_frame(text: bytes) -> bytes:
+    # RFC 6455 §5.2: final text frame, masked with zeros, length below 126.
+    return bytes([0x81, 0x80 | len(text)]) + bytes(4) + text
+
+
+@pytest.fixture
+def silent_client(
+    server: SignalingServer, nursery: trio.Nursery
+) -> Callable[[bytes], Awaitable[trio.StapledStream[Any, Any]]]:
+    """A client that says one thing and from then on neither reads nor answers. Its stream holds a frame or two."""
+
+    async def start(message: bytes) -> trio.StapledStream[Any, Any]:
+        client_stream, server_stream = trio.testing.lockstep_stream_pair()
+        nursery.start_soon(server.serve_stream, server_stream)
+        await client_stream.send_all(
+            b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+            b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: voicegate.v1\r\n\r\n"
+        )
+        assert (await client_stream.receive_some()).startswith(b"HTTP/1.1 101")
+        await client_stream.send_all(masked_text_frame(message))
+        await trio.testing.wait_all_tasks_blocked()
+        return client_stream
+
+    return start
 
 
 def listening_socket() -> socket.socket:
@@ -224,6 +277,16 @@ class HttpClient:
             await stream.send_all(request + connection.send(h11.Data(data=body)) + connection.send(h11.EndOfMessage()))
             return await read_reply(stream, connection)
 
+    async def raw(self, octets: bytes) -> bytes:
+        """Send these octets as they are; all that comes back until the server closes, or for half a second."""
+        received = b""
+        async with await trio.open_tcp_stream("127.0.0.1", self.port) as stream:
+            with contextlib.suppress(trio.BrokenResourceError), trio.move_on_after(0.5):
+                await stream.send_all(octets)
+                while data := await stream.receive_some():
+                    received += data
+        return received
+
 
 async def read_reply(stream: trio.SocketStream, connection: h11.Connection) -> HttpReply:
     reply = HttpReply(0, {}, b"")
@@ -240,15 +303,62 @@ async def read_reply(stream: trio.SocketStream, connection: h11.Connection) -> H
             return reply
 
 
-@pytest.fixture
-async def http(host: FakeHost, counters: SignalingCounters, nursery: trio.Nursery) -> HttpClient:
-    listening = listening_socket()
-    port: int = listening.getsockname()[1]
-    server = HttpServer(host, PageConfiguration(signal_port=8081, agent="parrot"), counters)
-    await nursery.start(server.serve, listening)
-    return HttpClient(port)
+@pytest.fixture(name="listening_socket")
+def listening_socket_fixture() -> Callable[[], socket.socket]:
+    return listening_socket
 
 
 @pytest.fixture
-def settle() -> Callable[[], Awaitable[None]]:
-    return trio.testing.wait_all_tasks_blocked
+def certificate_files(tmp_path: Path) -> tuple[Path, Path]:
+    """A self-signed certificate for 127.0.0.1 and its key, as PEM files."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "voicegate test")])
+    now = datetime.now(UTC)
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    certificate_file, key_file = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    certificate_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    key_format = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    key_file.write_bytes(key.private_bytes(serialization.Encoding.PEM, *key_format))
+    return certificate_file, key_file
+
+
+@pytest.fixture
+def tls(certificate_files: tuple[Path, Path]) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """(the server's context, a client's context that trusts it)"""
+    certificate_file, key_file = certificate_files
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    server.load_cert_chain(certificate_file, key_file)
+    return server, ssl.create_default_context(cafile=str(certificate_file))
+
+
+ServeHttp = Callable[..., Awaitable[HttpClient]]
+
+
+@pytest.fixture
+def serve_http(host: FakeHost, counters: SignalingCounters, nursery: trio.Nursery) -> ServeHttp:
+    """Start an HTTP server; a client for it comes back."""
+
+    async def serve_http(tls: ssl.SSLContext | None = None) -> HttpClient:
+        listening = listening_socket()
+        port: int = listening.getsockname()[1]
+        server = HttpServer(host, PageConfiguration(signal_port=8081, agent="parrot"), counters)
+        await nursery.start(lambda task_status: server.serve(listening, tls=tls, task_status=task_status))
+        return HttpClient(port)
+
+    return serve_http
+
+
+@pytest.fixture
+async def http(serve_http: ServeHttp) -> HttpClient:
+    return await serve_http()

@@ -40,8 +40,8 @@ HANDSHAKE_LIMIT_S = 5.0
 """TLS and WebSocket handshake together: three round trips, so this forgives a path of well over a second each."""
 
 OFFER_LIMIT_S = 30.0
-"""An open connection without a call. Our page connects while its user is asked for the microphone; if that takes longer it
-connects again."""
+"""An open connection without a call. Our page connects while its user is asked for the microphone; if that takes longer
+it connects again."""
 
 ANSWER_LIMIT_S = 10.0
 """From offer to answer. It is a millisecond of work; a transceiver that needs longer is overloaded, and the caller is

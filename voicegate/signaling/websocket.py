@@ -76,6 +76,8 @@ class SignalingServer:
     async def _serve_handshake(self, stream: trio.abc.Stream) -> None:
         async with trio.open_nursery() as nursery:
             with trio.move_on_after(HANDSHAKE_LIMIT_S) as handshake:
+                if isinstance(stream, trio.SSLStream):
+                    await stream.do_handshake()
                 request = await wrap_server_stream(nursery, stream, max_message_size=MAX_FRAME_OCTETS)
             if handshake.cancelled_caught:
                 self._counters.connections_refused["handshake too slow"] += 1
