@@ -12,6 +12,7 @@ from voicegate.dtls import (
     Certificate,
     ConnectionFailed,
     ConnectionState,
+    DtlsConnection,
     DtlsReason,
     DtlsRole,
     Event,
@@ -221,6 +222,13 @@ def test_the_client_follows_one_hello_verify_request(pair: Pair, wire: Wire) -> 
     assert failure(pair.client_events) is DtlsReason.UNEXPECTED_MESSAGE
 
 
+def test_a_hello_verify_request_without_a_cookie_is_refused(pair: Pair, wire: Wire) -> None:
+    """Following it would send the same hello again, as often as anybody asks."""
+    pair.client.start(0.0)
+    pair.to_client([wire.datagram(verify_request(b"", 0))])
+    assert failure(pair.client_events) is DtlsReason.UNEXPECTED_MESSAGE
+
+
 def test_a_repeated_hello_verify_request_is_no_second_one(pair: Pair, wire: Wire) -> None:
     pair.client.start(0.0)
     pair.from_client()
@@ -407,6 +415,35 @@ def test_a_client_that_cannot_prove_itself(
     pair.to_client(pair.from_server())
     pair.to_server(wire.rewrite(pair.from_client(), msg_type, change))
     assert failure(pair.server_events) is reason
+
+
+@pytest.mark.rfc("5246", "7.4.9")
+def test_a_finished_that_does_not_verify_is_refused_by_the_server(pair: Pair, wire: Wire) -> None:
+    pair.client.start(0.0)
+    pair.to_server(pair.from_client())
+    pair.to_client(pair.from_server())
+    pair.to_server(map(wire.datagram, wire.fragments(pair.from_client())))
+    assert pair.server.srtp is None
+    pair.to_server([sealed_finished(pair.client, 4)])
+    assert failure(pair.server_events) is DtlsReason.BAD_FINISHED
+    assert pair.server.srtp is None
+
+
+@pytest.mark.rfc("5246", "7.4.9")
+def test_a_finished_that_does_not_verify_is_refused_by_the_client(pair: Pair) -> None:
+    pair.client.start(0.0)
+    pair.to_server(pair.from_client())
+    pair.to_client(pair.from_server())
+    pair.to_server(pair.from_client())
+    pair.from_server()
+    pair.to_client([sealed_finished(pair.server, 5)])
+    assert failure(pair.client_events) is DtlsReason.BAD_FINISHED
+
+
+def sealed_finished(sender: DtlsConnection, message_seq: int) -> bytes:
+    """A Finished under the right keys with the wrong content."""
+    fragment = HandshakeFragment(HandshakeType.FINISHED, 12, message_seq, 0, bytes(12))
+    return sender._records.seal(1, ContentType.HANDSHAKE, fragment.serialize())
 
 
 def test_messages_out_of_order_are_refused(pair: Pair, wire: Wire) -> None:

@@ -11,7 +11,7 @@ from voicegate.dtls import ConnectionFailed, ConnectionState, DtlsReason, Handsh
 from voicegate.dtls.limits import HANDSHAKE_LIMIT_S
 
 if TYPE_CHECKING:
-    from tests.dtls.conftest import MakePair, Network, Pair
+    from tests.dtls.conftest import MakePair, Network, Pair, Wire
 
 MakeNetwork = Callable[..., "Network"]
 
@@ -171,3 +171,29 @@ def test_the_round_trip_of_the_hello_sets_the_next_timer(make_pair: MakePair, ma
     pair.client.start(0.0)
     network.run(lambda: pair.client.srtp is not None)
     assert pair.client.next_timeout() == pytest.approx(0.028 + 2 * 0.028)
+
+
+def test_an_answer_after_a_repetition_measures_nothing(pair: Pair) -> None:
+    """Nobody knows which of the two hellos it answers."""
+    pair.client.start(0.0)
+    hello = pair.from_client()
+    pair.client.handle_timeout(0.030)
+    pair.to_server(hello)
+    pair.to_client(pair.from_server(), now=0.040)
+    assert pair.client.next_timeout() == pytest.approx(0.040 + 0.030)
+
+
+def test_an_old_hello_brings_nothing_once_the_client_has_moved_on(pair: Pair, wire: Wire) -> None:
+    pair.client.start(0.0)
+    hello = pair.from_client()
+    pair.to_server(hello)
+    pair.to_client(pair.from_server())
+    certificate, *_ = wire.fragments(pair.from_client())
+    pair.to_server([wire.datagram(certificate)], now=0.5)
+    pair.to_server(hello, now=0.5)
+    assert pair.from_server(0.5) == []
+
+
+def test_only_the_side_that_spoke_last_keeps_its_flight(connected: Pair) -> None:
+    assert connected.client._transport._flight == []
+    assert len(connected.server._transport._flight) == 2
