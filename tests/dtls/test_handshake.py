@@ -516,6 +516,16 @@ def test_a_server_that_the_client_does_not_accept(
     assert failure(pair.client_events) is reason
 
 
+@pytest.mark.rfc("8827", "6.5")
+def test_a_server_that_does_not_ask_for_our_certificate_is_refused(pair: Pair, wire: Wire) -> None:
+    pair.client.start(0.0)
+    pair.to_server(pair.from_client())
+    *flight, _request, done = wire.fragments(pair.from_server())
+    done.message_seq -= 1
+    pair.to_client(map(wire.datagram, [*flight, done]))
+    assert failure(pair.client_events) is DtlsReason.UNEXPECTED_MESSAGE
+
+
 def test_a_changed_handshake_does_not_complete(pair: Pair, wire: Wire) -> None:
     """Whatever the client accepts but the server never said makes their keys differ (RFC 7627)."""
     pair.client.start(0.0)
