@@ -1,7 +1,7 @@
 """Writes the test vectors of the routing contracts beside their pages: `python spec/make_vectors.py`.
 
-Every input is fixed, so the files change only when a contract does. `tests/routing/test_vectors.py` proves that they are
-up to date.
+Every input is fixed, so the files change only when a contract does. `tests/routing/test_vectors.py` proves that they
+are up to date.
 """
 
 import json
