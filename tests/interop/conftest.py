@@ -1,0 +1,105 @@
+"""Foreign peers as subprocesses, and the comparison of what was said with what came back."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+import wave
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+SAMPLE_RATE = 48_000
+FRAME_SAMPLES = 960  # 20 ms: fine enough to tell syllables apart, coarse enough to forgive a codec
+
+# A call of a few seconds, with the start of a browser before it on a busy machine.
+PEER_TIMEOUT_S = 90.0
+
+Samples: TypeAlias = "array[int]"
+RunPeer: TypeAlias = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def run_peer(isolated: None) -> RunPeer:
+    """Run tests/interop/peers/NAME.py to its end: `run_peer("wrtc_peer", "--url", url)` returns its report."""
+
+    def run(name: str, *arguments: str | Path) -> dict[str, Any]:
+        command = [sys.executable, "-W", "error", "-m", f"tests.interop.peers.{name}", *map(str, arguments)]
+        finished = subprocess.run(  # noqa: S603 - our own words
+            command,
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=PEER_TIMEOUT_S,
+            check=False,
+        )
+        assert (finished.returncode, finished.stderr) == (0, ""), finished.stderr
+        report: dict[str, Any] = json.loads(finished.stdout)
+        return report
+
+    return run
+
+
+@dataclass(frozen=True, slots=True)
+class Likeness:
+    """How far something heard is the same as something said: correlation of the loudness of both, frame by frame."""
+
+    correlation: float
+    delay_s: float
+    heard_duration_s: float
+    said_duration_s: float
+
+
+def read_channels(path: Path) -> list[Samples]:
+    with wave.open(str(path)) as file:
+        assert (file.getframerate(), file.getsampwidth()) == (SAMPLE_RATE, 2)
+        samples: Samples = array("h", file.readframes(file.getnframes()))
+        return [samples[channel :: file.getnchannels()] for channel in range(file.getnchannels())]
+
+
+def loudness(samples: Samples) -> list[float]:
+    """Root mean square of every 20 ms."""
+    frames = range(0, len(samples) - FRAME_SAMPLES + 1, FRAME_SAMPLES)
+    return [math.sqrt(sum(s * s for s in samples[start : start + FRAME_SAMPLES]) / FRAME_SAMPLES) for start in frames]
+
+
+def voiced(levels: Sequence[float]) -> range:
+    """From the first to the last frame that is clearly audible beside the loudest."""
+    threshold = max(levels, default=0.0) * 0.05
+    audible = [position for position, level in enumerate(levels) if level > threshold]
+    return range(audible[0], audible[-1] + 1) if audible else range(0)
+
+
+def compare(said: Samples, heard: Samples) -> Likeness:
+    """Find what was said in what was heard, at the delay where it fits best."""
+    said_levels, heard_levels = loudness(said), loudness(heard)
+    part = voiced(said_levels)
+    pattern = said_levels[part.start : part.stop]
+    fits = [
+        (correlation(pattern, heard_levels[start : start + len(pattern)]), start)
+        for start in range(len(heard_levels) - len(pattern) + 1)
+    ]
+    best, start = max(fits, default=(0.0, 0))
+    frame_s = FRAME_SAMPLES / SAMPLE_RATE
+    return Likeness(
+        correlation=best,
+        delay_s=(start - part.start) * frame_s,
+        heard_duration_s=len(voiced(heard_levels)) * frame_s,
+        said_duration_s=len(pattern) * frame_s,
+    )
+
+
+def correlation(a: Sequence[float], b: Sequence[float]) -> float:
+    """Pearson's coefficient: 1 for the same shape at any volume."""
+    mean_a, mean_b = sum(a) / len(a), sum(b) / len(b)
+    deviations_a, deviations_b = [x - mean_a for x in a], [x - mean_b for x in b]
+    norm = math.sqrt(sum(x * x for x in deviations_a) * sum(x * x for x in deviations_b))
+    return sum(x * y for x, y in zip(deviations_a, deviations_b, strict=True)) / norm if norm else 0.0

@@ -1,0 +1,97 @@
+"""Chromium, headless, calls a server: `python -m tests.interop.peers.browser_peer`
+
+--page URL    opens our page and presses Talk
+--url URL     makes a bare RTCPeerConnection that posts its offer to URL (…/v1/realtime/calls)
+
+The WAV given with --play is its microphone. --record gets a stereo WAV: left what the microphone gave the page, right
+what the page was played, both on one clock. Anything the page wrote to its console is in the report.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import shutil
+import urllib.parse
+import wave
+from pathlib import Path
+
+from playwright.sync_api import ConsoleMessage, Page, sync_playwright
+
+from tests.interop.peers.exchange import SAMPLE_RATE, report
+
+HERE = Path(__file__).parent
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--autoplay-policy=no-user-gesture-required",
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
+    # Where nothing but loopback exists, Chromium would otherwise gather no candidate at all.
+    "--allow-loopback-in-peer-connection",
+]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    target = parser.add_mutually_exclusive_group(required=True)
+    target.add_argument("--page", help="our page")
+    target.add_argument("--url", help="where to POST the offer: http://HOST:PORT/v1/realtime/calls")
+    parser.add_argument("--play", type=Path, help="48 kHz mono WAV to speak, once (default: a beep every second)")
+    parser.add_argument("--record", type=Path, help="write what was said and heard, as a stereo WAV")
+    parser.add_argument("--seconds", type=float, default=5.0, help="length of the call")
+    arguments = parser.parse_args()
+
+    microphone = [f"--use-file-for-fake-audio-capture={arguments.play}%noloop"] if arguments.play else []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), headless=True, args=[*FLAGS, *microphone]
+        )
+        page = browser.new_page(bypass_csp=True)
+        page.add_init_script(path=HERE / "ears.js")
+        console: list[str] = []
+        page.on("console", lambda message: console.append(describe(message)))
+        page.on("pageerror", lambda error: console.append(f"uncaught: {error.message}"))
+        values = talk_on_our_page(page, arguments.page) if arguments.page else call(page, arguments.url)
+        page.wait_for_timeout(arguments.seconds * 1000)
+        values |= page.evaluate("ears.statistics()")
+        if arguments.record:
+            write_stereo(arguments.record, base64.b64decode(page.evaluate("ears.recording()")))
+        values["text"] = page.inner_text("body")
+        browser.close()
+    report(**values, console=console)
+
+
+def talk_on_our_page(page: Page, url: str) -> dict[str, object]:
+    page.goto(url)
+    page.click("#talk")
+    return {}
+
+
+def call(page: Page, url: str) -> dict[str, object]:
+    """From a page of the same origin, so that no cross-origin rule has a say."""
+    page.goto(urllib.parse.urljoin(url, "/live"))
+    marks: dict[str, object] = page.evaluate((HERE / "call.js").read_text(encoding="utf-8"), url)
+    return marks
+
+
+def describe(message: ConsoleMessage) -> str:
+    return f"{message.type}: {message.text}"
+
+
+def write_stereo(path: Path, samples: bytes) -> None:
+    with wave.open(str(path), "wb") as file:
+        file.setframerate(SAMPLE_RATE)
+        file.setnchannels(2)
+        file.setsampwidth(2)
+        file.writeframes(samples)
+
+
+if __name__ == "__main__":
+    main()
