@@ -131,7 +131,7 @@ class ClientHandshake12(Handshake12):
         exchange = ServerKeyExchange.parse(message.body)
         self.hash_in(message)
         public_key = self.settings.identity.public_key
-        assert public_key is not None
+        assert public_key is not None  # noqa: S101 - an earlier state saw to it
         signed = self.client_random + self.server_random + exchange.parameters
         verify(public_key, exchange.scheme, exchange.signature, signed)
         self._server_share = exchange
@@ -160,7 +160,7 @@ class ClientHandshake12(Handshake12):
 
     def _say_client_key_exchange(self) -> None:
         server_share = self._server_share
-        assert server_share is not None
+        assert server_share is not None  # noqa: S101 - an earlier state saw to it
         for group in SUPPORTED_GROUPS:
             if group == server_share.group:
                 break

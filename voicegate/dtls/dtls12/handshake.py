@@ -98,7 +98,7 @@ class Handshake12:
         self.transport.finish(keep_flight=not self.is_client)
 
     def _verify_data(self, *, of_client: bool) -> bytes:
-        assert self._master_secret is not None
+        assert self._master_secret is not None  # noqa: S101 - an earlier state saw to it
         return self._master_secret.verify_data(self.transcript, of_client=of_client)
 
 

@@ -155,7 +155,7 @@ class ServerHandshake12(Handshake12):
 
     def _on_client_key_exchange(self, message: HandshakeMessage, now: float) -> ServerState:
         self.hash_in(message)
-        assert self._key_share is not None
+        assert self._key_share is not None  # noqa: S101 - an earlier state saw to it
         premaster = self._key_share.exchange(ClientKeyExchange.parse(message.body).public)
         self._key_share = None
         self.derive_keys(premaster)
@@ -164,7 +164,7 @@ class ServerHandshake12(Handshake12):
     def _on_certificate_verify(self, message: HandshakeMessage, now: float) -> ServerState:
         proof = CertificateVerify.parse(message.body)
         public_key = self.settings.identity.public_key
-        assert public_key is not None
+        assert public_key is not None  # noqa: S101 - an earlier state saw to it
         # RFC 5246 §7.4.8: the signature covers everything up to but not including itself.
         verify(public_key, proof.scheme, proof.signature, self.transcript)
         self.hash_in(message)
