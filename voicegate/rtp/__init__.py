@@ -21,7 +21,12 @@ from voicegate.rtp.rtcp import (
     serialize_compound,
 )
 from voicegate.rtp.srtp import SrtpError, SrtpErrorReason, SrtpReceiver, SrtpSender
-from voicegate.rtp.statistics import RtpReceiverStatistics, RtpSenderStatistics, ntp_timestamp
+from voicegate.rtp.statistics import (
+    RtpReceiverStatistics,
+    RtpSenderStatistics,
+    answer_reference_time,
+    ntp_timestamp,
+)
 
 __all__ = [
     "ExtendedReport",
@@ -47,6 +52,7 @@ __all__ = [
     "SrtpErrorReason",
     "SrtpReceiver",
     "SrtpSender",
+    "answer_reference_time",
     "audio_level",
     "is_rtcp",
     "ntp_timestamp",

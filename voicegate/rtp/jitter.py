@@ -94,12 +94,15 @@ class _Waiting:
 
 
 class JitterBuffer:
-    """Adaptive jitter buffer for one RTP stream of Opus packets of any length, RTP clock 48 kHz."""
+    """Adaptive jitter buffer for one RTP stream of Opus packets of any length.
+
+    `frame_samples` is the listener's tick on the RTP clock: 20 ms.
+    """
 
     def __init__(self, clock_rate: int = 48_000, frame_samples: int = 960) -> None:
         self.statistics = JitterBufferStatistics()
         self._clock_rate = clock_rate
-        self._default_samples = frame_samples
+        self._tick_samples = frame_samples
         self._max_waiting_samples = MAX_BUFFERED_MS * clock_rate // 1000
         self._max_concealed_samples = MAX_CONCEALED_MS * clock_rate // 1000
         self._waiting: dict[int, _Waiting] = {}
@@ -113,7 +116,7 @@ class JitterBuffer:
         self._position = 0
         self._played_until = 0
         self._last_sequence_number = 0
-        self._last_samples = self._default_samples
+        self._last_samples = self._tick_samples
         self._until_speech_skip = 0
         self._transit = _TransitTimes(self._clock_rate)
 
@@ -167,7 +170,7 @@ class JitterBuffer:
             return self._conceal(now)
         if self._is_one_too_many(waiting, now):
             self._skip(self._position)
-            self._until_speech_skip = _SPEECH_SKIP_INTERVAL
+            self._until_speech_skip = _SPEECH_SKIP_INTERVAL - 1
             waiting = self._waiting[self._position]
         self._pass(self._position)
         self.statistics.played += 1
@@ -191,14 +194,18 @@ class JitterBuffer:
     def _start(self, now: float) -> bool:
         """Leave idle when the first packet has waited for the target delay."""
         first = min(self._waiting, default=0)
-        if not first or self._transit.delay(first, now) < self._transit.target:
+        if not first or self._transit.delay(first, now) < self._wanted_delay(self._waiting[first].samples):
             return False
         self._position = first
         return True
 
+    def _wanted_delay(self, samples: int) -> float:
+        """The target; more for packets shorter than a tick, as they are pulled together, the last ahead of its time."""
+        return self._transit.target + max(0, self._tick_samples - samples)
+
     def _is_one_too_many(self, waiting: _Waiting, now: float) -> bool:
         """Whether the target would still be met without this packet, and now is a moment to leave it out."""
-        if self._transit.delay(self._position, now) - waiting.samples < self._transit.target:
+        if self._transit.delay(self._position, now) - waiting.samples < self._wanted_delay(waiting.samples):
             return False
         is_moment = waiting.voice is False or self._until_speech_skip <= 0
         return is_moment and self._position + waiting.samples in self._waiting
@@ -234,7 +241,7 @@ class JitterBuffer:
         if self._position - self._played_until >= bound:
             self._position = 0
             return self.pull(now)
-        if self._transit.delay(self._position, now) + self._last_samples > self._transit.target:
+        if self._transit.delay(self._position, now) + self._last_samples > self._wanted_delay(self._last_samples):
             self._position += self._last_samples
         self.statistics.concealed += 1
         return Lost()
