@@ -94,13 +94,14 @@ async def test_a_handshake_that_is_none_harms_nobody_else(
         await client.call()
 
 
-async def test_a_frame_beyond_all_bounds_is_refused_with_1009(dial: Any, host: Any) -> None:
+async def test_a_frame_beyond_all_bounds_is_refused_with_1009(dial: Any, host: Any, counters: Any) -> None:
     async with dial() as client:
         await client.call()
         await client.say(type="offer", sdp="v" * (MAX_FRAME_OCTETS + 1))
         assert await client.hear_close() == 1009
     await wait_all_tasks_blocked()
     assert host.calls[0].end_reason is not None
+    assert counters.connection_faults == 0
 
 
 async def test_a_broken_frame_ends_only_its_own_connection(dial: Any, server: Any) -> None:

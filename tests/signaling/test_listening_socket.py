@@ -52,6 +52,22 @@ async def test_plain_text_on_the_tls_port_harms_nobody(
     assert (await first_reply(f"wss://127.0.0.1:{port}/", ssl_context=client_context))["type"] == "answer"
 
 
+async def test_who_sends_far_too_much_gets_to_read_the_refusal(
+    server: Any, counters: Any, listening_socket: Any, nursery: trio.Nursery
+) -> None:
+    listening = listening_socket()
+    await nursery.start(server.serve, listening)
+    async with await trio.open_tcp_stream("127.0.0.1", listening.getsockname()[1]) as stream:
+        websocket = await wrap_client_stream(nursery, stream, "localhost", "/", subprotocols=[SUBPROTOCOL])
+        with contextlib.suppress(ConnectionClosed):
+            await websocket.send_message("x" * 900_000)
+        with pytest.raises(ConnectionClosed) as closed:
+            await websocket.get_message()
+    assert closed.value.reason is not None
+    assert closed.value.reason.code == 1009
+    assert counters.connection_faults == 0
+
+
 async def test_two_servers_share_one_socket(host: Any, listening_socket: Any, nursery: trio.Nursery) -> None:
     listening = listening_socket()
     counters = SignalingCounters(), SignalingCounters()

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,18 +42,22 @@ anything_said = (
 )
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ('{"type":"offer","sdp":"v=0"}', Offer("v=0")),
-        ('{"type":"candidate","candidate":"candidate:1"}', RemoteCandidate("candidate:1")),
-        ('{"type":"candidate","candidate":null}', RemoteCandidate("")),
-        ('{"type":"candidate","candidate":""}', RemoteCandidate("")),
-        ('{"type":"bye"}', Bye()),
-    ],
-)
-def test_each_message_of_a_client_is_understood(text: str, message: object) -> None:
-    assert parse_client_message(text) == message
+VECTORS = json.loads((Path(__file__).parents[2] / "spec" / "signaling.json").read_text())["client_messages"]
+
+
+@pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector["text"][:40])
+def test_the_published_vectors(vector: dict[str, Any], is_client_message: Callable[[object], bool]) -> None:
+    if "error" in vector:
+        with pytest.raises(MessageError) as refused:
+            parse_client_message(vector["text"])
+        assert refused.value.reason.value == vector["error"]
+    else:
+        assert is_client_message(json.loads(vector["text"]))
+        assert parse_client_message(vector["text"]) == expected_message(**vector["message"])
+
+
+def expected_message(type: str, **fields: Any) -> object:
+    return {"offer": Offer, "candidate": RemoteCandidate, "bye": Bye}[type](**fields)
 
 
 @settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])

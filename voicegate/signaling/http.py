@@ -7,8 +7,8 @@
 
 Why not `hypercorn.trio.serve`, which would bring the accept loop along:
 
-* it lets an exception of one connection end the whole server, and hostile headers can cause one (a
-  `Sec-WebSocket-Protocol` that is not ASCII, a malformed `HTTP2-Settings`);
+* it lets an exception of one connection end the whole server, and one hostile header is enough for that (a
+  `Sec-WebSocket-Protocol` that is not ASCII);
 * it takes TLS as file names, we take an `ssl.SSLContext` that the WebSocket server uses too;
 * it shields every write from cancellation, so one client that stopped reading would hold up our shutdown for ever. Here
   the socket of a connection is closed as soon as the connection is cancelled, which ends such a write;

@@ -16,7 +16,7 @@ import socket
 import ssl
 
 import trio
-from trio_websocket import WebSocketRequest, wrap_server_stream
+from trio_websocket import WebSocketConnection, WebSocketRequest, wrap_server_stream
 
 from voicegate.signaling.connection import MESSAGE_TOO_BIG, Connection
 from voicegate.signaling.counters import SignalingCounters
@@ -74,6 +74,7 @@ class SignalingServer:
             await trio.aclose_forcefully(stream)
 
     async def _serve_handshake(self, stream: trio.abc.Stream) -> None:
+        websocket: WebSocketConnection | None = None
         async with trio.open_nursery() as nursery:
             with trio.move_on_after(HANDSHAKE_LIMIT_S) as handshake:
                 if isinstance(stream, trio.SSLStream):
@@ -82,10 +83,13 @@ class SignalingServer:
             if handshake.cancelled_caught:
                 self._counters.connections_refused["handshake too slow"] += 1
             else:
-                await self._serve_request(request, stream)
+                websocket = await self._serve_request(request, stream)
             nursery.cancel_scope.cancel()
+        # A message too big is refused by our library, which then stops reading.
+        if websocket is not None and websocket.closed is not None and websocket.closed.code == MESSAGE_TOO_BIG:
+            await _linger(stream)
 
-    async def _serve_request(self, request: WebSocketRequest, stream: trio.abc.Stream) -> None:
+    async def _serve_request(self, request: WebSocketRequest, stream: trio.abc.Stream) -> WebSocketConnection | None:
         if SUBPROTOCOL not in request.proposed_subprotocols:
             await self._reject(request, 400, f"offer the WebSocket subprotocol {SUBPROTOCOL}")
         elif self._counters.connections_open >= MAX_CONNECTIONS:
@@ -99,9 +103,8 @@ class SignalingServer:
                 await Connection(websocket, self._host, context, self._counters).run()
             finally:
                 self._counters.connections_open -= 1
-            # Our library refuses such a message itself, then stops reading.
-            if websocket.closed is not None and websocket.closed.code == MESSAGE_TOO_BIG:
-                await _linger(stream)
+            return websocket
+        return None
 
     async def _reject(self, request: WebSocketRequest, status: int, sentence: str) -> None:
         self._counters.connections_refused[sentence] += 1
