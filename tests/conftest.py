@@ -146,27 +146,51 @@ def isolated() -> None:
         pytest.fail(f"{', '.join(others)} would be in reach: use make test ARGS=… or python tools/loopback.py pytest …")
 
 
-Speak: TypeAlias = Callable[[str], Samples]
+class Voice:
+    """Speech to send and to compare with: 48 kHz mono 16 bit samples."""
+
+    rate = SAMPLE_RATE
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._spoken: dict[str, Samples] = {}
+
+    def speak(self, text: str) -> Samples:
+        """A spoken text, without silence around it."""
+        if text not in self._spoken:
+            path = self._folder / f"{len(self._spoken)}.wav"
+            command = ["espeak-ng", "-v", "en-us", "-s", "150", "-w", str(path), text]
+            subprocess.run(command, check=True)  # noqa: S603 - our own words
+            self._spoken[text] = without_silence(read_audio(path))
+        return self._spoken[text]
+
+    def silence(self, seconds: float) -> Samples:
+        return array("h", bytes(2 * round(seconds * SAMPLE_RATE)))
+
+    def write(self, path: Path, samples: Samples) -> Path:
+        """Write a WAV; returns its path."""
+        with wave.open(str(path), "wb") as file:
+            file.setframerate(SAMPLE_RATE)
+            file.setnchannels(1)
+            file.setsampwidth(2)
+            file.writeframes(samples.tobytes())
+        return path
 
 
 @pytest.fixture(scope="session")
-def speak(tmp_path_factory: pytest.TempPathFactory) -> Speak:
-    """A voice: 48 kHz mono 16 bit samples of a spoken text, without silence around it."""
-    folder = tmp_path_factory.mktemp("voice")
-    spoken: dict[str, Samples] = {}
+def voice(tmp_path_factory: pytest.TempPathFactory) -> Voice:
+    return Voice(tmp_path_factory.mktemp("voice"))
 
-    def speak(text: str) -> Samples:
-        if text not in spoken:
-            path = folder / f"{len(spoken)}.wav"
-            command = ["espeak-ng", "-v", "en-us", "-s", "150", "-w", str(path), text]
-            subprocess.run(command, check=True)  # noqa: S603 - our own words
-            spoken[text] = without_silence(read_audio(path))
-        return spoken[text]
 
-    return speak
+@pytest.fixture(scope="session")
+def speech_wav(voice: Voice, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sentence of about three seconds, after one second of silence and before two."""
+    sentence = voice.speak("The quick brown fox jumps over the lazy dog and comes back again")
+    return voice.write(tmp_path_factory.mktemp("speech") / "speech.wav", voice.silence(1) + sentence + voice.silence(2))
 
 
 def read_audio(path: Path) -> Samples:
+    """Any audio file as samples of ours."""
     samples: Samples = array("h")
     resampler = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
     with av.open(str(path)) as container:
@@ -179,23 +203,3 @@ def read_audio(path: Path) -> Samples:
 def without_silence(samples: Samples) -> Samples:
     audible = [position for position, sample in enumerate(samples) if abs(sample) > AUDIBLE]
     return samples[audible[0] : audible[-1] + 1]
-
-
-def write_wav(path: Path, samples: Samples) -> Path:
-    with wave.open(str(path), "wb") as file:
-        file.setframerate(SAMPLE_RATE)
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.writeframes(samples.tobytes())
-    return path
-
-
-def silence(seconds: float) -> Samples:
-    return array("h", bytes(2 * round(seconds * SAMPLE_RATE)))
-
-
-@pytest.fixture(scope="session")
-def speech_wav(speak: Speak, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A sentence of about three seconds, after one second of silence and before two."""
-    sentence = speak("The quick brown fox jumps over the lazy dog and comes back again")
-    return write_wav(tmp_path_factory.mktemp("speech") / "speech.wav", silence(1) + sentence + silence(2))

@@ -18,22 +18,27 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent.parent
 SAMPLE_RATE = 48_000
 FRAME_SAMPLES = 960  # 20 ms: fine enough to tell syllables apart, coarse enough to forgive a codec
+FRAME_S = FRAME_SAMPLES / SAMPLE_RATE
 
 # A call of a few seconds, with the start of a browser before it on a busy machine.
 PEER_TIMEOUT_S = 90.0
 
 Samples: TypeAlias = "array[int]"
-RunPeer: TypeAlias = Callable[..., dict[str, Any]]
+RunPeer: TypeAlias = Callable[..., tuple[dict[str, Any], list[Samples]]]
 
 
 @pytest.fixture
-def run_peer(isolated: None) -> RunPeer:
-    """Run tests/interop/peers/NAME.py to its end: `run_peer("wrtc_peer", "--url", url)` returns its report."""
+def run_peer(isolated: None, tmp_path: Path) -> RunPeer:
+    """Run tests/interop/peers/NAME.py to its end: `run_peer("wrtc_peer", "--url", url)`.
 
-    def run(name: str, *arguments: str | Path) -> dict[str, Any]:
-        command = [sys.executable, "-W", "error", "-m", f"tests.interop.peers.{name}", *map(str, arguments)]
+    Returns its report and the channels it recorded: what it heard; of a browser, what it said and what it heard.
+    """
+
+    def run(name: str, *arguments: str | Path | float) -> tuple[dict[str, Any], list[Samples]]:
+        recording = tmp_path / f"{name}.wav"
+        command = [sys.executable, "-W", "error", "-m", f"tests.interop.peers.{name}", "--record", str(recording)]
         finished = subprocess.run(  # noqa: S603 - our own words
-            command,
+            [*command, *map(str, arguments)],
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -42,10 +47,16 @@ def run_peer(isolated: None) -> RunPeer:
             check=False,
         )
         assert (finished.returncode, finished.stderr) == (0, ""), finished.stderr
-        report: dict[str, Any] = json.loads(finished.stdout)
-        return report
+        return json.loads(finished.stdout), read_channels(recording)
 
     return run
+
+
+def read_channels(path: Path) -> list[Samples]:
+    with wave.open(str(path)) as file:
+        assert (file.getframerate(), file.getsampwidth()) == (SAMPLE_RATE, 2)
+        samples: Samples = array("h", file.readframes(file.getnframes()))
+        return [samples[channel :: file.getnchannels()] for channel in range(file.getnchannels())]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,17 +69,48 @@ class Likeness:
     said_duration_s: float
 
 
-def read_channels(path: Path) -> list[Samples]:
-    with wave.open(str(path)) as file:
-        assert (file.getframerate(), file.getsampwidth()) == (SAMPLE_RATE, 2)
-        samples: Samples = array("h", file.readframes(file.getnframes()))
-        return [samples[channel :: file.getnchannels()] for channel in range(file.getnchannels())]
+class Ears:
+    """Listening to recordings, as far as a comparison needs it: how loud it was, every 20 ms."""
+
+    rate = SAMPLE_RATE
+
+    def read(self, path: Path) -> Samples:
+        """The samples of a WAV with one channel."""
+        (samples,) = read_channels(path)
+        return samples
+
+    def cut(self, samples: Samples, start_s: float, end_s: float | None = None) -> Samples:
+        end = None if end_s is None else round(end_s * SAMPLE_RATE)
+        return samples[max(0, round(start_s * SAMPLE_RATE)) : end]
+
+    def loudness(self, samples: Samples) -> list[float]:
+        """Root mean square of every frame of 20 ms."""
+        frames = range(0, len(samples) - FRAME_SAMPLES + 1, FRAME_SAMPLES)
+        return [
+            math.sqrt(sum(s * s for s in samples[start : start + FRAME_SAMPLES]) / FRAME_SAMPLES) for start in frames
+        ]
+
+    def compare(self, said: Samples, heard: Samples) -> Likeness:
+        """Find what was said in what was heard, at the delay where it fits best."""
+        said_levels, heard_levels = self.loudness(said), self.loudness(heard)
+        part = voiced(said_levels)
+        pattern = said_levels[part.start : part.stop]
+        fits = [
+            (correlation(pattern, heard_levels[start : start + len(pattern)]), start)
+            for start in range(len(heard_levels) - len(pattern) + 1)
+        ]
+        best, start = max(fits, default=(0.0, 0))
+        return Likeness(
+            correlation=best,
+            delay_s=(start - part.start) * FRAME_S,
+            heard_duration_s=len(voiced(heard_levels)) * FRAME_S,
+            said_duration_s=len(pattern) * FRAME_S,
+        )
 
 
-def loudness(samples: Samples) -> list[float]:
-    """Root mean square of every 20 ms."""
-    frames = range(0, len(samples) - FRAME_SAMPLES + 1, FRAME_SAMPLES)
-    return [math.sqrt(sum(s * s for s in samples[start : start + FRAME_SAMPLES]) / FRAME_SAMPLES) for start in frames]
+@pytest.fixture(scope="session")
+def ears() -> Ears:
+    return Ears()
 
 
 def voiced(levels: Sequence[float]) -> range:
@@ -76,25 +118,6 @@ def voiced(levels: Sequence[float]) -> range:
     threshold = max(levels, default=0.0) * 0.05
     audible = [position for position, level in enumerate(levels) if level > threshold]
     return range(audible[0], audible[-1] + 1) if audible else range(0)
-
-
-def compare(said: Samples, heard: Samples) -> Likeness:
-    """Find what was said in what was heard, at the delay where it fits best."""
-    said_levels, heard_levels = loudness(said), loudness(heard)
-    part = voiced(said_levels)
-    pattern = said_levels[part.start : part.stop]
-    fits = [
-        (correlation(pattern, heard_levels[start : start + len(pattern)]), start)
-        for start in range(len(heard_levels) - len(pattern) + 1)
-    ]
-    best, start = max(fits, default=(0.0, 0))
-    frame_s = FRAME_SAMPLES / SAMPLE_RATE
-    return Likeness(
-        correlation=best,
-        delay_s=(start - part.start) * frame_s,
-        heard_duration_s=len(voiced(heard_levels)) * frame_s,
-        said_duration_s=len(pattern) * frame_s,
-    )
 
 
 def correlation(a: Sequence[float], b: Sequence[float]) -> float:

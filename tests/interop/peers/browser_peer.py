@@ -1,6 +1,6 @@
 """Chromium, headless, calls a server: `python -m tests.interop.peers.browser_peer`
 
---page URL    opens our page and presses Talk
+--page URL    opens our page, presses Talk, and at the end Hang up
 --url URL     makes a bare RTCPeerConnection that posts its offer to URL (…/v1/realtime/calls)
 
 The WAV given with --play is its microphone. --record gets a stereo WAV: left what the microphone gave the page, right
@@ -58,27 +58,37 @@ def main() -> None:
         console: list[str] = []
         page.on("console", lambda message: console.append(describe(message)))
         page.on("pageerror", lambda error: console.append(f"uncaught: {error.message}"))
-        values = talk_on_our_page(page, arguments.page) if arguments.page else call(page, arguments.url)
-        page.wait_for_timeout(arguments.seconds * 1000)
-        values |= page.evaluate("ears.statistics()")
+        if arguments.page:
+            values = talk_on_our_page(page, arguments.page, arguments.seconds)
+        else:
+            values = call(page, arguments.url, arguments.seconds)
         if arguments.record:
             write_stereo(arguments.record, base64.b64decode(page.evaluate("ears.recording()")))
-        values["text"] = page.inner_text("body")
         browser.close()
     report(**values, console=console)
 
 
-def talk_on_our_page(page: Page, url: str) -> dict[str, object]:
+def talk_on_our_page(page: Page, url: str, seconds: float) -> dict[str, object]:
+    """As a person does it: press, talk and listen, press again. The report says what the page showed meanwhile."""
+    page.add_init_script(path=HERE / "witness.js")
     page.goto(url)
     page.click("#talk")
-    return {}
+    page.wait_for_timeout(seconds * 1000)
+    values: dict[str, object] = page.evaluate("ears.statistics()")
+    values["line"] = {name: page.input_value(f"#{name}") for name in ("rtt", "jitter", "loss")}
+    for row in page.query_selector_all("#timeline [data-step]"):
+        values[f"{row.get_attribute('data-step')}_ms"] = float(row.get_attribute("data-ms") or "nan")
+    page.click("#talk")
+    return values | {"shown": page.evaluate("witness"), "headline": page.inner_text("#headline")}
 
 
-def call(page: Page, url: str) -> dict[str, object]:
+def call(page: Page, url: str, seconds: float) -> dict[str, object]:
     """From a page of the same origin, so that no cross-origin rule has a say."""
     page.goto(urllib.parse.urljoin(url, "/live"))
-    marks: dict[str, object] = page.evaluate((HERE / "call.js").read_text(encoding="utf-8"), url)
-    return marks
+    values: dict[str, object] = page.evaluate((HERE / "call.js").read_text(encoding="utf-8"), url)
+    page.wait_for_timeout(seconds * 1000)
+    values |= page.evaluate("ears.statistics()")
+    return values
 
 
 def describe(message: ConsoleMessage) -> str:

@@ -1,0 +1,47 @@
+"""Real WebRTC stacks call the echo agent: what they say comes back to them, through relay and transceiver."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.conftest import StartVoicegate
+    from tests.interop.conftest import Ears, RunPeer
+
+CALL_S = 6.0
+
+# A voice that went through a codec and two jitter buffers correlates with 0.9 and more, other speech with 0.2.
+SAME_SPEECH = 0.8
+
+
+@pytest.fixture
+def calls_url(voicegate_up: StartVoicegate) -> str:
+    return f"{voicegate_up('--agent', 'echo').http}/v1/realtime/calls"
+
+
+@pytest.mark.parametrize("peer", ["wrtc_peer", "aiortc_peer"])
+def test_speech_comes_back(peer: str, calls_url: str, run_peer: RunPeer, ears: Ears, speech_wav: Path) -> None:
+    report, (heard,) = run_peer(peer, "--url", calls_url, "--play", speech_wav, "--seconds", CALL_S)
+    likeness = ears.compare(ears.read(speech_wav), heard)
+    assert likeness.correlation > SAME_SPEECH, likeness
+    assert likeness.heard_duration_s == pytest.approx(likeness.said_duration_s, rel=0.1)
+    assert report["lost"] == 0
+    assert report["received"] > 0.9 * report["sent"]
+
+
+def test_speech_comes_back_to_a_page_that_is_not_ours(
+    calls_url: str, run_peer: RunPeer, ears: Ears, speech_wav: Path
+) -> None:
+    arguments = ["--url", calls_url, "--play", speech_wav, "--seconds", CALL_S]
+    report, (said, heard) = run_peer("browser_peer", *arguments)
+    # The microphone was given speech, and that speech was played to the page.
+    assert ears.compare(ears.read(speech_wav), said).correlation > SAME_SPEECH
+    likeness = ears.compare(said, heard)
+    assert likeness.correlation > SAME_SPEECH, likeness
+    assert likeness.heard_duration_s == pytest.approx(likeness.said_duration_s, rel=0.1)
+    assert report["lost"] == 0
+    assert report["received"] > 0.9 * report["sent"]
+    assert report["console"] == []
