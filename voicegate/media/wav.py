@@ -36,8 +36,8 @@ def read_wav(source: Path | BinaryIO) -> bytes:
             channels, width, rate_hz, frames = reader.getparams()[:4]
             _check(channels, width, rate_hz, frames)
             data = reader.readframes(frames)
-    except (wave.Error, EOFError, struct.error) as error:
-        # wave has an empty EOFError for a file that ends in its header.
+    except (wave.Error, EOFError, RuntimeError, struct.error) as error:
+        # wave says nothing when a file ends in its header (EOFError) or a chunk reaches beyond it (RuntimeError).
         raise WavError(MediaErrorReason.NOT_WAV, str(error) or "the file ends too early") from error
     whole_frames = len(data) - len(data) % (channels * width)
     return _to_24_khz(_to_mono(_to_16_bit(data[:whole_frames], width), channels), rate_hz)
@@ -47,16 +47,19 @@ class WavWriter:
     """Writes PCM16 mono 24 kHz to a file, which is complete after every `write`. A context manager."""
 
     def __init__(self, path: Path) -> None:
-        self._writer = wave.open(str(path), "wb")  # noqa: SIM115 (closed by close)
+        self._file = path.open("wb")
+        self._writer = wave.open(self._file, "wb")  # noqa: SIM115 (closed by close)
         self._writer.setparams((1, _BYTES_PER_SAMPLE, SAMPLE_RATE_HZ, 0, "NONE", "not compressed"))
 
     def write(self, pcm: bytes) -> None:
         """Append audio."""
         self._writer.writeframes(pcm)
+        self._file.flush()
 
     def close(self) -> None:
         """End the file."""
         self._writer.close()
+        self._file.close()
 
     def __enter__(self) -> "WavWriter":
         return self
