@@ -118,7 +118,7 @@ function showStats({ rttMs, jitterMs, lossPercent }) {
 }
 
 function showFigure(id, value) {
-  element(id).value = value === null ? "–" : value < 10 ? value.toFixed(1) : String(Math.round(value));
+  element(id).textContent = value === null ? "–" : value < 10 ? value.toFixed(1) : String(Math.round(value));
   element(id).toggleAttribute("data-unknown", value === null);
 }
 

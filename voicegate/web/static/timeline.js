@@ -25,7 +25,7 @@ export class Timeline {
     this.#note.textContent = this.#idleNote;
     for (const row of this.#rows.values()) {
       delete row.dataset.ms;
-      row.querySelector("output").value = "–";
+      row.querySelector(".value").textContent = "–";
       row.querySelector("i").removeAttribute("style");
     }
   }
@@ -50,7 +50,7 @@ export class Timeline {
       if (ms === undefined) continue;
       const row = this.#rows.get(step);
       row.dataset.ms = ms.toFixed(1);
-      row.querySelector("output").value = String(Math.round(ms));
+      row.querySelector(".value").textContent = String(Math.round(ms));
       const start = Math.min(from, ms, scale) / scale;
       const bar = row.querySelector("i");
       bar.style.setProperty("--from", start.toFixed(4));
