@@ -169,7 +169,8 @@ def test_codecs_start_no_threads() -> None:
         return len(list(Path("/proc/self/task").iterdir()))
 
     before = threads()
-    for _ in range(5):
-        OpusDecoder().decode(OpusEncoder().encode(bytes(FRAME_BYTES)))
+    codecs = [(OpusEncoder(), OpusDecoder()) for _ in range(5)]
+    for encoder, decoder in codecs:
+        decoder.decode(encoder.encode(bytes(FRAME_BYTES)))
     assert threads() == before
     assert threading.active_count() == 1

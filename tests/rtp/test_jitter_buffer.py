@@ -232,6 +232,21 @@ def test_faster_path_is_followed_down_and_slower_one_up() -> None:
     assert slower.buffer.statistics.lost == 0
 
 
+def test_path_that_stays_slower_is_the_new_normal() -> None:
+    listener = call(lambda number, time: 0.05 if time < 5 else 0.75, seconds=15)
+    assert listener.buffer.target_ms <= 4
+    assert not [time for time in listener.concealed if time > 8]
+    assert listener.buffer.statistics.skipped <= 1
+
+
+def test_numbers_that_jump_without_time_passing_are_no_loss() -> None:
+    buffer = JitterBuffer()
+    for number, sequence_number in enumerate((1, 2, 500, 501)):
+        buffer.insert(sequence_number, number * 960, b"\x68x", number * TICK_S)
+        assert isinstance(buffer.pull(number * TICK_S + 0.01), Frame)
+    assert buffer.statistics.lost == 0
+
+
 @pytest.mark.parametrize("drift", [-300e-6, 300e-6])
 def test_clocks_that_differ_cost_a_packet_now_and_then(drift: float) -> None:
     listener = call(lambda number, time: 0.2 + time * drift, seconds=300)

@@ -1,6 +1,6 @@
 """RFC 3711: the published key derivation vector, and our profile 0x0001 against counter mode and HMAC."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -50,9 +50,18 @@ def test_sender_does_it_by_the_book() -> None:
 @pytest.mark.parametrize("first", [0, 100, 0x7FFF, 0x8000, 0xFFF0])
 @pytest.mark.parametrize("step", [1, 7, 20_000])
 def test_our_rollover_counters_are_those_that_protect_the_packets(first: int, step: int) -> None:
+    assert_index_is_right(range(first, first + 40 * step, step))
+
+
+@pytest.mark.rfc("3711", "3.3.1")
+def test_large_step_before_the_first_rollover_is_a_step_ahead() -> None:
+    assert_index_is_right([100, 40_000, 65_000, 65_636])
+
+
+def assert_index_is_right(numbers: Iterable[int]) -> None:
     sender = SrtpSender(AES128_CM_SHA1_80, MASTER_KEY, MASTER_SALT)
     receiver = SrtpReceiver(AES128_CM_SHA1_80, MASTER_KEY, MASTER_SALT)
-    for number in range(first, first + 40 * step, step):
+    for number in numbers:
         packet = RtpPacket(111, number & 0xFFFF, 0, 7, b"voice").serialize()
         protected = sender.protect_rtp(packet)
         assert sender.streams[7].rollover_counter == number >> 16

@@ -117,6 +117,14 @@ def test_sources_of_one_peer_are_bounded() -> None:
     assert receiver.unprotect_rtcp(sender.protect_rtcp(ReceiverReport(3).serialize()))
 
 
+def test_sources_that_send_rtcp_alone_are_bounded_too() -> None:
+    sender, receiver = pair()
+    for ssrc in range(MAX_SRTP_STREAMS):
+        receiver.unprotect_rtcp(sender.protect_rtcp(ReceiverReport(ssrc).serialize()))
+    assert refused(receiver, sender.protect_rtp(packet(1, 99))) is SrtpErrorReason.TOO_MANY_STREAMS
+    assert receiver.unprotect_rtp(sender.protect_rtp(packet(1, 3))) == packet(1, 3)
+
+
 def test_misuse_is_a_local_error() -> None:
     with pytest.raises(LocalError):
         SrtpSender(0x0002, KEY, bytes(14))

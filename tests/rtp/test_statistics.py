@@ -97,6 +97,15 @@ def test_jitter_is_the_mean_deviation_of_neighbours() -> None:
     assert statistics.report_block(0.0).jitter == int(statistics.jitter_ms * 48)
 
 
+def test_restart_is_no_jitter() -> None:
+    statistics = RtpReceiverStatistics(1)
+    for number in range(10):
+        statistics.receive(number, number * 960, number * FRAME_S)
+    for number in range(10, 20):
+        statistics.receive(30_000 + number, 0x50000000 + number * 960, number * FRAME_S)
+    assert statistics.jitter_ms == pytest.approx(0, abs=0.001)
+
+
 @pytest.mark.rfc("3550", "6.4.1")
 def test_round_trip_is_measured_whatever_the_two_clocks_say() -> None:
     server, client = RtpSenderStatistics(7), RtpReceiverStatistics(7)

@@ -65,6 +65,5 @@ class Playout:
         dropped_samples = len(self._buffer) // _BYTES_PER_SAMPLE
         played_samples = self.position_samples - self._cleared_at_samples
         self._buffer.clear()
-        self._is_flushed = False
         self._cleared_at_samples = self.position_samples
         return played_samples // _SAMPLES_PER_MS, dropped_samples // _SAMPLES_PER_MS

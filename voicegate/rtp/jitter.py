@@ -183,13 +183,10 @@ class JitterBuffer:
 
     def _bound(self) -> None:
         """Leave out the oldest packets while too much waits: nobody pulls, or an outage ended in a burst."""
-        while True:
-            oldest = min(self._waiting)
-            if self._newest - oldest <= self._max_waiting_samples and len(self._waiting) <= MAX_BUFFERED_PACKETS:
-                return
-            was_idle = not self._position
+        oldest = min(self._waiting)
+        while self._newest - oldest > self._max_waiting_samples or len(self._waiting) > MAX_BUFFERED_PACKETS:
             self._skip(oldest)
-            self._position = 0 if was_idle else min(self._waiting)
+            oldest = min(self._waiting)
 
     def _start(self, now: float) -> bool:
         """Leave idle when the first packet has waited for the target delay."""
