@@ -31,11 +31,12 @@ from voicegate.signaling import (
     CapacityError,
     EventSink,
     HttpServer,
-    PageConfiguration,
     RequestContext,
     SignalingCounters,
     SignalingServer,
+    Site,
 )
+from voicegate.web import load_assets
 
 ANSWER_SDP = "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\n"
 SCHEMA = json.loads((Path(__file__).parents[2] / "spec" / "signaling.schema.json").read_text())
@@ -352,7 +353,7 @@ def serve_http(host: FakeHost, counters: SignalingCounters, nursery: trio.Nurser
     async def serve_http(tls: ssl.SSLContext | None = None) -> HttpClient:
         listening = listening_socket()
         port: int = listening.getsockname()[1]
-        server = HttpServer(host, PageConfiguration(signal_port=8081, agent="parrot"), counters)
+        server = HttpServer(host, Site(load_assets(), signal_port=8081, agent="parrot"), counters)
         await nursery.start(lambda task_status: server.serve(listening, tls=tls, task_status=task_status))
         return HttpClient(port)
 

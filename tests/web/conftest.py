@@ -20,11 +20,12 @@ from voicegate.signaling import (
     CapacityError,
     EventSink,
     HttpServer,
-    PageConfiguration,
     RequestContext,
     SignalingCounters,
     SignalingServer,
+    Site,
 )
+from voicegate.web import load_assets
 
 FLAGS = [
     "--no-sandbox",
@@ -88,12 +89,13 @@ def served() -> Iterator[ServedPage]:
 
     async def serve() -> None:
         counters = SignalingCounters()
+        assets = load_assets()
         async with trio.open_nursery() as nursery:
             token = trio.lowlevel.current_trio_token()
             stopping.append(partial(token.run_sync_soon, nursery.cancel_scope.cancel))
-            page = HttpServer(host, PageConfiguration(signal_port, agent="parrot"), counters)
+            page = HttpServer(host, Site(assets, signal_port, agent="parrot"), counters)
             await nursery.start(page.serve, sockets[0])
-            away = HttpServer(host, PageConfiguration(nobody), counters)
+            away = HttpServer(host, Site(assets, nobody), counters)
             await nursery.start(away.serve, sockets[1])
             await nursery.start(SignalingServer(host, counters).serve, sockets[2])
             started.set()

@@ -5,7 +5,7 @@ happens during the call, and plain HTTP in the shape of OpenAI's `/v1/realtime/c
 seam to whoever owns the calls), `messages.py`, `connection.py`, `websocket.py`, then `application.py` and `http.py`.
 """
 
-from voicegate.signaling.application import PageConfiguration
+from voicegate.signaling.application import Asset, Site
 from voicegate.signaling.counters import SignalingCounters
 from voicegate.signaling.host import (
     HUNG_UP,
@@ -25,14 +25,15 @@ __all__ = [
     "HUNG_UP",
     "PEER_BYE",
     "SUBPROTOCOL",
+    "Asset",
     "CallHandle",
     "CallHost",
     "CapacityError",
     "EventSink",
     "HttpServer",
     "NobodyListens",
-    "PageConfiguration",
     "RequestContext",
     "SignalingCounters",
     "SignalingServer",
+    "Site",
 ]

@@ -1,6 +1,6 @@
 """What the HTTP server serves: the page, calls in the shape of OpenAI's Realtime API, and three paths for operators.
 
-        GET  /, /app.js, …                      the page (voicegate/web)
+        GET  /, /app.js, …                      the files of the page, given by whoever starts us
         GET  /config.json                       where the page finds the WebSocket
         POST /v1/realtime/calls                 application/sdp offer ─▶ 201, answer, Location: /v1/realtime/calls/rtc_…
         POST /v1/realtime/calls/{id}/hangup     200
@@ -13,7 +13,7 @@ one function makes one `Response` of it, and one place writes that.
 import json
 import logging
 import re
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,7 +30,6 @@ from voicegate.signaling.limits import (
     MAX_SDP_OCTETS,
 )
 from voicegate.signaling.messages import SUBPROTOCOL
-from voicegate.web import load_assets
 
 logger = logging.getLogger(__name__)
 
@@ -45,9 +44,22 @@ _HEADER_NAMES = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~, -]{1,1000}")
 
 
 @dataclass(frozen=True, slots=True)
-class PageConfiguration:
-    """What the page must know: the port of the WebSocket, or its whole URL where that is not on the page's own host."""
+class Asset:
+    """One file of the page, ready to be served. `etag` (quoted) changes with every octet of `body`."""
 
+    content_type: str
+    body: bytes
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What browsers get: the page's files by URL path, and what it must know.
+
+    That is the port of the WebSocket, or its whole URL where it is not on the page's own host, and the agent's name.
+    """
+
+    assets: Mapping[str, Asset]
     signal_port: int
     signal_url: str | None = None
     agent: str = ""
@@ -83,12 +95,11 @@ class HttpError(Exception):
 class Application:
     """The ASGI application. One per process."""
 
-    def __init__(self, host: CallHost, page: PageConfiguration, counters: SignalingCounters) -> None:
+    def __init__(self, host: CallHost, site: Site, counters: SignalingCounters) -> None:
         self._host = host
-        self._page = page
+        self._site = site
         self._counters = counters
-        self._assets = load_assets()
-        self._security_headers = _security_headers(page)
+        self._security_headers = _security_headers(site)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -115,7 +126,7 @@ class Application:
             return await self._serve_calls(scope, receive)
         if match := _HANG_UP_PATH.fullmatch(path):
             return await self._serve_hang_up(scope, receive, match[1])
-        if path in self._assets:
+        if path in self._site.assets:
             _allow(scope, "GET", "HEAD")
             return self._serve_asset(scope, path)
         serve = {
@@ -170,7 +181,7 @@ class Application:
     # The page.
 
     def _serve_asset(self, scope: Scope, path: str) -> Response:
-        asset = self._assets[path]
+        asset = self._site.assets[path]
         # Kept by browsers, but asked for each time: a new version shows at once and costs one small 304 otherwise.
         headers = [("ETag", asset.etag), ("Cache-Control", "no-cache")]
         if asset.etag in _header(scope, b"if-none-match"):
@@ -179,10 +190,10 @@ class Application:
 
     async def _serve_configuration(self) -> Response:
         configuration = {
-            "signal_port": self._page.signal_port,
-            "signal_url": self._page.signal_url,
+            "signal_port": self._site.signal_port,
+            "signal_url": self._site.signal_url,
             "subprotocol": SUBPROTOCOL,
-            "agent": self._page.agent,
+            "agent": self._site.agent,
         }
         return Response(200, json.dumps(configuration).encode(), headers=[("Cache-Control", "no-store")])
 
@@ -256,8 +267,8 @@ async def _send_response(send: Send, response: Response, security_headers: list[
     await send({"type": "http.response.body", "body": response.body, "more_body": False})
 
 
-def _security_headers(page: PageConfiguration) -> list[tuple[str, str]]:
-    signal = page.signal_url or f"ws://*:{page.signal_port} wss://*:{page.signal_port}"
+def _security_headers(site: Site) -> list[tuple[str, str]]:
+    signal = site.signal_url or f"ws://*:{site.signal_port} wss://*:{site.signal_port}"
     policy = (
         f"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self' {signal}; "
         "media-src 'self' blob: mediastream:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

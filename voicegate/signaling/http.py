@@ -27,7 +27,7 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ASGIFramework, ConnectionState
 from hypercorn.utils import wrap_app
 
-from voicegate.signaling.application import Application, PageConfiguration
+from voicegate.signaling.application import Application, Site
 from voicegate.signaling.counters import SignalingCounters
 from voicegate.signaling.host import CallHost
 from voicegate.signaling.limits import (
@@ -46,8 +46,8 @@ Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 class HttpServer:
     """Serves the page and the HTTP side of signaling on a listening socket."""
 
-    def __init__(self, host: CallHost, page: PageConfiguration, counters: SignalingCounters) -> None:
-        application = Application(host, page, counters)
+    def __init__(self, host: CallHost, site: Site, counters: SignalingCounters) -> None:
+        application = Application(host, site, counters)
         self._application = wrap_app(cast(ASGIFramework, application), 0, "asgi")
         self._counters = counters
         self._config = _configuration()

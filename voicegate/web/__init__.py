@@ -3,9 +3,10 @@
 There is no build step and nothing comes from elsewhere. Read `static/app.js` first; `static/call.js` is the WebRTC.
 """
 
-from dataclasses import dataclass
 from hashlib import blake2s
 from importlib.resources import files
+
+from voicegate.signaling import Asset
 
 _CONTENT_TYPES = {
     "html": "text/html; charset=utf-8",
@@ -13,15 +14,6 @@ _CONTENT_TYPES = {
     "js": "text/javascript; charset=utf-8",
     "svg": "image/svg+xml",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Asset:
-    """One file of the page, ready to be served. `etag` changes with every octet of `body`."""
-
-    content_type: str
-    body: bytes
-    etag: str
 
 
 def load_assets() -> dict[str, Asset]:
