@@ -1,0 +1,66 @@
+"""Programs under measurement: started, asked where they listen, ended politely. All of them talk JSON lines."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+STOP_LIMIT_S = 15.0
+
+
+@dataclass(slots=True)
+class Program:
+    """A running `python -m MODULE …` and the last object it printed."""
+
+    process: subprocess.Popen[str]
+    said: dict[str, Any]
+
+    def next_line(self) -> dict[str, Any] | None:
+        """The next object it prints, None when it has ended."""
+        assert self.process.stdout is not None  # noqa: S101 - piped below
+        line = self.process.stdout.readline()
+        return json.loads(line) if line else None
+
+
+class ProgramFailedError(Exception):
+    """A program under measurement did not start or ended early."""
+
+
+@contextmanager
+def running(module: str, *arguments: str) -> Iterator[Program]:
+    """Run `python -m module arguments` for the length of the block, from its first line on."""
+    command = [sys.executable, "-m", module, *arguments]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)  # noqa: S603
+    program = Program(process, {})
+    try:
+        first = program.next_line()
+        if first is None:
+            raise ProgramFailedError(f"{' '.join(command[1:])} ended with status {process.wait()}")
+        program.said = first
+        yield program
+    finally:
+        process.terminate()
+        try:
+            process.communicate(timeout=STOP_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+
+
+@contextmanager
+def voicegate_up(agent: str) -> Iterator[Program]:
+    """A whole voicegate on this machine: one relay worker, one transceiver, free ports."""
+    free_ports = ("--http-port", "0", "--signal-port", "0", "--relay-port", "0")
+    one_of_each = ("--workers", "1", "--transceivers", "1")
+    with running("voicegate", "up", "--json", *free_ports, *one_of_each, "--agent", agent) as up:
+        yield up
+
+
+@contextmanager
+def aiortc_server(mode: str) -> Iterator[Program]:
+    """An aiortc server: `--echo` or `--tone`."""
+    with running("bench.peers.aiortc_server", mode) as server:
+        yield server
