@@ -87,7 +87,7 @@ def run(command: list[str]) -> int:
     child = os.fork()
     if child == 0:
         try:
-            os.execvp(command[0], command)  # noqa: S606 (the point of this program)
+            os.execvp(command[0], command)  # noqa: S606 - the point of this program
         except OSError as error:
             say(f"{command[0]}: {error.strerror}")
         os._exit(127)

@@ -28,11 +28,11 @@ def main(arguments: list[str]) -> int:
         return 1
     pytest = [sys.executable, "-m", "pytest", *arguments]
     isolated = [sys.executable, str(ROOT / "tools" / "loopback.py"), *pytest]
-    return subprocess.run(isolated, cwd=ROOT, check=False).returncode  # noqa: S603 (our own words)
+    return subprocess.run(isolated, cwd=ROOT, check=False).returncode  # noqa: S603 - our own words
 
 
 def passes(name: str, command: list[str]) -> bool:
-    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603 (as above)
+    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603 - our own words
     if finished.returncode:
         print(f"voicegate: {name} failed\n{finished.stdout}{finished.stderr}", file=sys.stderr, flush=True)
     return finished.returncode == 0

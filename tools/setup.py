@@ -93,13 +93,14 @@ def install_programs() -> None:
 
 
 def run(command: list[str], otherwise: str) -> None:
-    """Runs quietly. A failure is told in one line: ours, and the last thing that the command itself said."""
-    finished = subprocess.run(  # noqa: S603 (our own words)
+    """Runs quietly. A failure is told in one line: ours, and the first thing that pip or apt called an error."""
+    finished = subprocess.run(  # noqa: S603 - our own words
         command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
     )
     if finished.returncode:
-        said = [line.strip() for line in (finished.stdout + finished.stderr).splitlines() if line.strip()]
-        raise Unavailable(f"{otherwise} ({said[-1]})" if said else otherwise)
+        said = (finished.stdout + finished.stderr).splitlines()
+        errors = [line.strip() for line in said if line.strip().startswith(("ERROR: ", "E: "))]
+        raise Unavailable(f"{otherwise} ({errors[0]})" if errors else otherwise)
 
 
 def say(what: str) -> None:
