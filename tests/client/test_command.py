@@ -156,6 +156,18 @@ def test_seconds_end_the_call(fake_call: Any) -> None:
     assert len(call.said) < 2000 * SECOND, "each second of tone took a millisecond to say"
 
 
+def test_progress_is_shown_on_a_terminal_and_wiped(
+    fake_call: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_call()
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    assert command.run(parse("--signal", "ws://h/")) == 0
+    progress = capsys.readouterr().err
+    assert "sent 20  received 20  lost 0" in progress
+    assert progress.endswith("\r\x1b[K")
+    assert "\n" not in progress
+
+
 @pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "soon"])
 def test_bad_seconds(seconds: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:

@@ -184,6 +184,8 @@ class ClientSession:
         )
         for candidate in answer.candidates:
             self._ice.add_remote_candidate(candidate, now)
+        if answer.end_of_candidates:
+            self._ice.end_of_candidates(now)
         self._drain_ice(now)
 
     # The five methods.
@@ -367,6 +369,7 @@ class ClientSession:
             # is far away: a receiver that misses the first packets then still guesses the roll-over counter right.
             first_sequence_number=int.from_bytes(self._random_bytes(2)) & 0x7FFF,
             first_timestamp=int.from_bytes(self._random_bytes(4)),
+            now=now,
         )
         self._events.append(MediaReady(version, cipher_suite, srtp.profile))
         self._take_early(now)
