@@ -7,6 +7,7 @@ speaker                ── first ──                  ── sec│       
 
 from __future__ import annotations
 
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,6 +67,12 @@ def test_a_spoken_round_trip_and_an_interruption(
     answer = ears.compare(third, ears.cut(heard, third_at + third_s))
     assert answer.correlation > SAME_SPEECH, answer
 
-    shown = [moment["agent"] for moment in report["shown"] if moment["agent"]]
-    assert shown[:4] == ["listening", "hearing", "thinking", "speaking"], shown
+    # The page told all along what was going on, and complained of nothing.
+    states = list(dict.fromkeys(moment["state"] for moment in report["shown"]))
+    assert states == ["idle", "connecting", "talking", "ended"]
+    turns = [agent for agent, _ in groupby(moment["agent"] for moment in report["shown"])]
+    assert [agent for agent in turns if agent in ("hearing", "speaking")] == ["hearing", "speaking"] * 3, turns
+    assert 0 == report["offer_ms"] < report["answer_ms"] <= report["ice_ms"] <= report["dtls_ms"]
+    assert report["line"].keys() == {"rtt", "jitter", "loss"}
+    assert "–" not in report["line"].values()
     assert report["console"] == []

@@ -75,7 +75,7 @@ def talk_on_our_page(page: Page, url: str, seconds: float) -> dict[str, object]:
     page.click("#talk")
     page.wait_for_timeout(seconds * 1000)
     values: dict[str, object] = page.evaluate("ears.statistics()")
-    values["line"] = {name: page.input_value(f"#{name}") for name in ("rtt", "jitter", "loss")}
+    values["line"] = {name: page.inner_text(f"#{name}") for name in ("rtt", "jitter", "loss")}
     for row in page.query_selector_all("#timeline [data-step]"):
         values[f"{row.get_attribute('data-step')}_ms"] = float(row.get_attribute("data-ms") or "nan")
     page.click("#talk")
