@@ -73,6 +73,5 @@ def test_a_spoken_round_trip_and_an_interruption(
     turns = [agent for agent, _ in groupby(moment["agent"] for moment in report["shown"])]
     assert [agent for agent in turns if agent in ("hearing", "speaking")] == ["hearing", "speaking"] * 3, turns
     assert 0 == report["offer_ms"] < report["answer_ms"] <= report["ice_ms"] <= report["dtls_ms"]
-    assert report["line"].keys() == {"rtt", "jitter", "loss"}
-    assert "–" not in report["line"].values()
+    assert all(float(figure) >= 0 for figure in report["line"].values()), report["line"]
     assert report["console"] == []
