@@ -20,6 +20,7 @@ from voicegate.rtp.rtcp import (
     parse_compound,
     serialize_compound,
 )
+from voicegate.rtp.session import RtpSession, RtpSessionStatistics
 from voicegate.rtp.srtp import SrtpError, SrtpErrorReason, SrtpReceiver, SrtpSender
 from voicegate.rtp.statistics import (
     RtpReceiverStatistics,
@@ -46,6 +47,8 @@ __all__ = [
     "RtpPacket",
     "RtpReceiverStatistics",
     "RtpSenderStatistics",
+    "RtpSession",
+    "RtpSessionStatistics",
     "SenderReport",
     "SourceDescription",
     "SrtpError",

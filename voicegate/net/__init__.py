@@ -1,0 +1,53 @@
+"""The network floor: ports, timers, the simulated network, child processes, metrics.
+
+| module | what it is |
+|---|---|
+| `port` | a UDP socket that many sessions share: batched receive, immediate send |
+| `timers` | one heap and one task for all deadlines |
+| `simnet` | the same ports over a lossy network in virtual time |
+| `control`, `processes`, `child` | child processes, their sockets and the channel to them |
+| `metrics` | Prometheus text from several processes |
+"""
+
+from voicegate.net.child import ControlChannel, run_child
+from voicegate.net.control import ControlError, ControlRefusal
+from voicegate.net.metrics import Counter, Gauge, Histogram, MetricsRegistry, Snapshot, merge, render
+from voicegate.net.port import (
+    Address,
+    DatagramEndpoint,
+    DatagramPort,
+    DatagramReceiver,
+    PortStatistics,
+    open_datagram_socket,
+)
+from voicegate.net.processes import Child, ChildDied, spawn
+from voicegate.net.simnet import LinkConditions, SimNet, SimPort
+from voicegate.net.timers import TimerHeap, TimerOwner
+
+__all__ = [
+    "Address",
+    "Child",
+    "ChildDied",
+    "ControlChannel",
+    "ControlError",
+    "ControlRefusal",
+    "Counter",
+    "DatagramEndpoint",
+    "DatagramPort",
+    "DatagramReceiver",
+    "Gauge",
+    "Histogram",
+    "LinkConditions",
+    "MetricsRegistry",
+    "PortStatistics",
+    "SimNet",
+    "SimPort",
+    "Snapshot",
+    "TimerHeap",
+    "TimerOwner",
+    "merge",
+    "open_datagram_socket",
+    "render",
+    "run_child",
+    "spawn",
+]

@@ -1,0 +1,179 @@
+"""Child processes, as a supervisor sees them.
+
+    async with spawn("relay-0", "voicegate.relay", configuration=…, sockets={"public": …}) as child:
+        await child.wait_ready()                    1. the child imports, adopts the sockets, says ready
+        … await child.ask("metrics") …              2. it serves; its log lines appear in ours under its name
+        status = await child.wait()                 3. it died, or
+        await child.stop(grace_s=5)                    was told to stop
+                                                    4. leaving the block always ends the process
+
+The supervisor opens all sockets and only lends them: they outlive a child, and the kernel keeps the packets meanwhile.
+A child runs in a session of its own, so that Ctrl-C at the terminal reaches only the supervisor, which ends the
+children in order. It ends by itself when its supervisor is gone, however that came about (see `voicegate.net.child`).
+"""
+
+import logging
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import trio
+
+from voicegate.net.control import ControlError, Message, MessageStream
+
+CONTROL_VARIABLE = "VOICEGATE_CONTROL_FD"
+"""The environment variable that tells a child the file descriptor of its control channel."""
+
+_log = logging.getLogger(__name__)
+
+
+class ChildDied(Exception):
+    """The child ended (or closed its channel) before it did what was asked. `status` is the exit status, -n for signal
+    n."""
+
+    def __init__(self, name: str, status: int | None) -> None:
+        self.name = name
+        self.status = status
+        super().__init__(f"{name} ended with status {status}" if status is not None else f"{name} closed its channel")
+
+
+class Child:
+    """A running child process. Made by `spawn`."""
+
+    def __init__(self, name: str, process: trio.Process, stream: MessageStream) -> None:
+        self.name = name
+        self.ready: Message | None = None
+        self._process = process
+        self._stream = stream
+        self._answers: dict[int, Message] = {}
+        self._asked = 0
+        self._changed = trio.Condition()
+        self._channel_open = True
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    @property
+    def status(self) -> int | None:
+        """The exit status (-n for signal n), or None while it runs."""
+        return self._process.returncode
+
+    async def wait_ready(self) -> Message:
+        """Wait until the child says it is ready; gives what it says about itself. Raises ChildDied."""
+        async with self._changed:
+            while self.ready is None:
+                if not self._channel_open:
+                    raise ChildDied(self.name, self.status)
+                await self._changed.wait()
+            return self.ready
+
+    async def ask(self, topic: str, body: object = None) -> Any:
+        """Ask the child and wait for its answer (the caller sets a time limit). Raises ChildDied."""
+        self._asked += 1
+        number = self._asked
+        await self._stream.send({"kind": "ask", "id": number, "topic": topic, "body": body})
+        async with self._changed:
+            while number not in self._answers:
+                if not self._channel_open:
+                    raise ChildDied(self.name, self.status)
+                await self._changed.wait()
+            return self._answers.pop(number).get("body")
+
+    async def notify(self, topic: str, body: object = None) -> None:
+        """Tell the child something; there is no answer."""
+        await self._stream.send({"kind": "notify", "topic": topic, "body": body})
+
+    async def wait(self) -> int:
+        """Wait for the end of the process; gives its exit status."""
+        return await self._process.wait()
+
+    def kill(self) -> None:
+        """End the process now, without any courtesy."""
+        self._process.kill()
+
+    async def stop(self, grace_s: float) -> int:
+        """Ask the child to end, give it `grace_s`, then kill it. Gives its exit status."""
+        self._stream.send_nowait({"kind": "stop"})
+        with trio.move_on_after(grace_s):
+            await self._process.wait()
+        if self._process.returncode is None:
+            _log.warning("%s did not stop within %g s and is killed", self.name, grace_s)
+            self._process.kill()
+        return await self._process.wait()
+
+    async def read_channel(self) -> None:
+        """Take in what the child says until it closes the channel."""
+        try:
+            async for message in self._stream.messages():
+                await self._take(message)
+        except ControlError as error:
+            _log.error("%s: control channel given up: %s", self.name, error)
+            self._process.kill()
+        # The channel closes a moment before the process is gone; its status belongs into the errors raised from here.
+        await self._process.wait()
+        async with self._changed:
+            self._channel_open = False
+            self._changed.notify_all()
+
+    async def _take(self, message: Message) -> None:
+        if message["kind"] == "log":
+            level, text = message.get("level"), message.get("text")
+            _log.getChild(self.name).log(level if isinstance(level, int) else logging.WARNING, "%s", text)
+            return
+        async with self._changed:
+            if message["kind"] == "ready":
+                self.ready = message.get("body") or {}
+            elif message["kind"] == "reply":
+                # Answers that nobody waits for any more (the asker's time limit passed) are bounded by the asking.
+                self._answers[message["id"]] = message
+            self._changed.notify_all()
+
+
+@asynccontextmanager
+async def spawn(
+    name: str,
+    module: str,
+    arguments: Sequence[str] = (),
+    *,
+    configuration: object = None,
+    sockets: Mapping[str, socket.socket] | None = None,
+) -> AsyncIterator[Child]:
+    """Run `python -m module arguments` as a child, with `configuration` (anything JSON can say) and borrowed `sockets`.
+
+    The child's standard output goes to our standard error: standard output belongs to the program that the user
+    started. Leaving the block kills the process if it still runs.
+    """
+    lent = dict(sockets or {})
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        process = await trio.lowlevel.open_process(
+            [sys.executable, "-m", module, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=sys.__stderr__.fileno() if sys.__stderr__ else subprocess.DEVNULL,
+            pass_fds=[theirs.fileno(), *(sock.fileno() for sock in lent.values())],
+            env={**os.environ, CONTROL_VARIABLE: str(theirs.fileno())},
+            start_new_session=True,
+        )
+        theirs.close()
+        stream = MessageStream(ours)
+        child = Child(name, process, stream)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(stream.run_writer)
+                nursery.start_soon(child.read_channel)
+                descriptors = {socket_name: sock.fileno() for socket_name, sock in lent.items()}
+                body = {"name": name, "configuration": configuration, "sockets": descriptors}
+                await stream.send({"kind": "setup", "body": body})
+                yield child
+                nursery.cancel_scope.cancel()
+        finally:
+            with trio.CancelScope(shield=True):
+                process.kill()
+                await process.wait()
+                await stream.aclose()

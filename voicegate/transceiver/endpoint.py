@@ -1,0 +1,155 @@
+"""The one UDP socket of a transceiver, and every session behind it.
+
+    relay workers ⇄ bundles ⇄ Endpoint ──▶ Session ──▶ ICE | DTLS | RTP
+                                 │
+       by the ufrag of the check ┤ STUN Binding requests, always, even from a client address that is known
+       by the client address     ┘ everything else
+
+1. A datagram from a relay is opened: its tag and its place in the sender's replay window are checked.
+2. Each entry goes to its session in a plain call. Nothing on this way awaits, and nothing is handed to a task.
+3. What the sessions have to say is collected for each relay and leaves as bundles when the batch is done.
+
+The table of client addresses follows the relay's rule: an address that belongs to a live session passes to another one
+only when its owner let go of it or has heard nothing from it for a while (`OWNER_SILENCE_S`).
+"""
+
+from collections import Counter
+from collections.abc import Callable, Collection
+
+from voicegate.ice import is_binding_request, server_ufrag_untrusted
+from voicegate.net import DatagramPort
+from voicegate.routing import FLOW_KEY_LENGTH, HopReceiver, HopRefusal, HopSender, unpack_entry
+from voicegate.transceiver.limits import OWNER_SILENCE_S
+from voicegate.transceiver.path import Path, RelayAddress
+from voicegate.transceiver.session import Session
+
+STUN_END = 4
+DTLS_START, DTLS_END = 20, 64
+RTP_START, RTP_END = 128, 192
+
+
+class Endpoint:
+    """Receives bundles, finds sessions, sends bundles. Implements the receiver side of a `DatagramPort`."""
+
+    def __init__(
+        self,
+        port: DatagramPort,
+        receiver: HopReceiver,
+        sender: HopSender[RelayAddress],
+        relays: Collection[RelayAddress],
+        clock: Callable[[], float],
+    ) -> None:
+        self.drops: Counter[str] = Counter()
+        self.received_packets = 0
+        self.sent_packets = 0
+        self.sessions: dict[bytes, Session] = {}
+        self._flows: dict[bytes, Path] = {}
+        self._port = port
+        self._receiver = receiver
+        self._sender = sender
+        self._relays = frozenset(relays)
+        self._clock = clock
+
+    # Sessions come and go.
+
+    def add(self, session: Session) -> None:
+        """Route checks that carry the session's ufrag to it."""
+        self.sessions[session.ufrag] = session
+
+    def remove(self, session: Session) -> None:
+        """Forget the session, its ufrag and its client addresses; tell the relays that the addresses are free."""
+        self.sessions.pop(session.ufrag, None)
+        for path in session.paths.values():
+            self.release(path)
+        self.flush()
+
+    def claim(self, path: Path, now: float) -> bool:
+        """Give the client address of `path` to its session, unless another live session holds it."""
+        holder = self._flows.get(path.key)
+        if holder is not None and holder is not path:
+            is_alive = now - holder.last_authenticated < OWNER_SILENCE_S
+            if is_alive and holder.session is not path.session:
+                self.drops["claim refused"] += 1
+                return False
+            holder.is_claimed = False
+        self._flows[path.key] = path
+        path.claim()
+        return True
+
+    def release(self, path: Path) -> None:
+        """Let go of a client address, here and at the relay that holds its flow."""
+        if self._flows.get(path.key) is path:
+            del self._flows[path.key]
+            self._sender.add(path.relay, path.released_entry(), b"")
+
+    # In.
+
+    def receive_datagram(self, data: bytes, relay: RelayAddress) -> None:
+        """One bundle from a relay."""
+        if self._relays and relay not in self._relays:
+            self.drops[HopRefusal.PEER.name] += 1
+            return
+        entries = self._receiver.open_untrusted(data, relay)
+        if isinstance(entries, HopRefusal):
+            self.drops[entries.name] += 1
+            return
+        now = self._clock()
+        for entry, payload in entries:
+            self._receive_packet(entry, payload, relay, now)
+
+    def _receive_packet(self, entry: bytes, payload: bytes, relay: RelayAddress, now: float) -> None:
+        self.received_packets += 1
+        if not payload:
+            self.drops["empty"] += 1
+            return
+        first = payload[0]
+        path = self._flows.get(entry[:FLOW_KEY_LENGTH])
+        if RTP_START <= first < RTP_END:  # RFC 7983 §7: the first octet tells the protocols apart.
+            if path is None:
+                self.drops["unknown flow"] += 1
+            else:
+                path.session.receive_media(path, payload, entry, relay, now)
+        elif first < STUN_END:
+            self._receive_stun(path, entry, payload, relay, now)
+        elif DTLS_START <= first < DTLS_END:
+            if path is None:
+                self.drops["unknown flow"] += 1
+            else:
+                path.session.receive_dtls(path, payload, entry, relay, now)
+        else:
+            self.drops["unknown protocol"] += 1
+
+    def _receive_stun(self, path: Path | None, entry: bytes, payload: bytes, relay: RelayAddress, now: float) -> None:
+        if is_binding_request(payload):
+            ufrag = server_ufrag_untrusted(payload)
+            session = self.sessions.get(ufrag) if ufrag is not None else None
+            if session is None:
+                self.drops["unknown ufrag"] += 1
+                return
+        elif path is not None:
+            session = path.session
+        else:
+            self.drops["unknown flow"] += 1
+            return
+        client = unpack_entry(entry)
+        session.receive_stun((client.host, client.port, client.vip), payload, entry, relay, now)
+
+    # Out.
+
+    def batch_done(self) -> None:
+        """The port has drained its socket for now."""
+        self.flush()
+
+    def send(self, path: Path, data: bytes) -> None:
+        """Queue one packet for the client at the other end of `path`; it leaves with the next `flush`."""
+        if not path.is_proven and not path.may_send(len(data)):
+            self.drops["amplification"] += 1
+            return
+        path.sent_octets += len(data)
+        self.sent_packets += 1
+        self._sender.add(path.relay, path.entry, data)
+
+    def flush(self) -> None:
+        """Send everything queued, one bundle for each relay where it fits."""
+        for bundle, relay in self._sender.flush():
+            self._port.send(bundle, relay)

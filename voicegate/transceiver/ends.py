@@ -1,0 +1,18 @@
+"""Why a session ended: one reason each, logged and counted."""
+
+from enum import Enum
+
+
+class EndReason(Enum):
+    """The reasons, in the order in which a session can meet them."""
+
+    NEVER_CONNECTED = "never connected"
+    CONSENT_EXPIRED = "consent expired"
+    HANDSHAKE_FAILED = "handshake failed"
+    DTLS_CLOSED = "dtls closed"
+    PEER_BYE = "peer bye"
+    HUNG_UP = "hung up"
+    AGENT_ENDED = "agent ended"
+    AGENT_FAILED = "agent failed"
+    SHUTDOWN = "shutdown"
+    INTERNAL_ERROR = "internal error"

@@ -1,0 +1,414 @@
+"""One session: a client, its paths, its secured media, its agent. Its lifetime is the lifetime of one nursery.
+
+    receive_stun ─▶ IceLiteAgent ─▶ paths: answered, claimed, (selected)
+    receive_dtls ─▶ DtlsConnection ─▶ keys ─▶ RtpSession
+    receive_media ▶ RtpSession ─▶ loop back | AudioChain ─▶ Call ─▶ agent
+
+1. The first authenticated check makes a path. It is claimed, and DTLS starts over it at once, before any nomination.
+2. A handshake whose certificate does not match the offer's fingerprint disqualifies the path, not the session: whoever
+   holds the certificate of the offer may still come, over another path. So somebody who merely learnt the ICE password
+   cannot take the call.
+3. With the keys media flows. From then on downlink moves to another path only when ICE prefers it *and* an authenticated
+   packet came over it.
+4. The first reason to end wins. The agent is told, gets a moment to finish, then nursery, sockets' entries, timers and
+   keys go together.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import trio
+
+from voicegate.agents import Agent, Call
+from voicegate.dtls import (
+    ApplicationData,
+    Certificate,
+    ConnectionClosed,
+    ConnectionFailed,
+    DtlsConnection,
+    DtlsRole,
+    Fingerprint,
+    HandshakeComplete,
+    SrtpProfile,
+)
+from voicegate.ice import ConsentExpired, IceLiteAgent, PathRemoved
+from voicegate.routing import with_flags
+from voicegate.rtp import RtpSession, is_rtcp
+from voicegate.transceiver.audio import AudioChain
+from voicegate.transceiver.clock import MediaClock
+from voicegate.transceiver.ends import EndReason
+from voicegate.transceiver.limits import (
+    AGENT_GRACE_S,
+    HANDSHAKE_RETRY_S,
+    HANDSHAKE_STALL_S,
+    MAX_HANDSHAKES,
+    MAX_PATHS,
+)
+from voicegate.transceiver.path import ClientAddress, Path, RelayAddress
+
+log = logging.getLogger(__name__)
+
+PATH_NOTE_INTERVAL_S = 0.5
+"""How often media on a path is reported to ICE, which only wants to know that the path is alive."""
+
+
+@dataclass(slots=True)
+class Timeline:
+    """When this session reached each step, on the process clock; None for what did not happen."""
+
+    offered: float
+    checked: float | None = None
+    secured: float | None = None
+    first_audio: float | None = None
+
+    def in_ms(self) -> dict[str, int]:
+        """The steps reached, in milliseconds since the offer."""
+        steps = {"ice_ms": self.checked, "dtls_ms": self.secured, "first_audio_ms": self.first_audio}
+        return {name: round(1000 * (at - self.offered)) for name, at in steps.items() if at is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class SessionParameters:
+    """What signaling negotiated for one session."""
+
+    call_id: str
+    ice: IceLiteAgent
+    ufrag: str
+    dtls_role: DtlsRole
+    certificate: Certificate
+    peer_fingerprints: tuple[Fingerprint, ...]
+    srtp_profiles: tuple[SrtpProfile, ...]
+    opus_payload_type: int
+    audio_level_extension: int | None
+    ssrc: int
+    cname: str
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a session uses of its process. Plain calls all of them."""
+
+    send: Callable[[Path, bytes], None]
+    claim: Callable[[Path, float], bool]
+    release: Callable[[Path], None]
+    flush: Callable[[], None]
+    schedule: Callable[["Session", float], None]
+    cancel_timer: Callable[["Session"], None]
+    clock: MediaClock
+    random_bytes: Callable[[int], bytes]
+
+
+class Session:
+    """One client's session. The receive methods are plain calls from the endpoint's packet reader."""
+
+    def __init__(self, parameters: SessionParameters, surroundings: Surroundings, call: Call, now: float) -> None:
+        self.call_id = parameters.call_id
+        self.ufrag = parameters.ufrag.encode("ascii")
+        self.call = call
+        self.paths: dict[ClientAddress, Path] = {}
+        self.timeline = Timeline(now)
+        self.rtp: RtpSession | None = None
+        self.audio: AudioChain | None = None
+        self.end_reason: EndReason | None = None
+        self.end_detail = ""
+        self.early_media = 0
+        self._parameters = parameters
+        self._around = surroundings
+        self._ice = parameters.ice
+        self._dtls_role = parameters.dtls_role
+        self._dtls: DtlsConnection | None = None
+        self._dtls_path: Path | None = None
+        self._path: Path | None = None
+        self._handshakes = 0
+        self._handshake_deadline = float("inf")
+        self._refused: set[ClientAddress] = set()
+        self._next_path_note = 0.0
+        self._ended = trio.Event()
+        self._finished = trio.Event()
+        self._arm_timer()
+
+    # Lifetime.
+
+    async def run(self, agent: Agent) -> None:
+        """Live until something ends the session, then take everything of it away. Never raises for the agent's errors."""
+        try:
+            async with trio.open_nursery() as nursery:
+                agent_scope = trio.CancelScope()
+                nursery.start_soon(self._hang_up_for_agent)
+                nursery.start_soon(self._see_off_agent, agent_scope)
+                with agent_scope:
+                    await self._run_agent(agent)
+                nursery.cancel_scope.cancel()
+        finally:
+            self.end(EndReason.SHUTDOWN)
+            self.call.end()
+            self._say_goodbye(trio.current_time())
+            self._finished.set()
+
+    async def wait_ended(self) -> str:
+        """Wait until the session is gone and say why it ended."""
+        await self._finished.wait()
+        assert self.end_reason is not None
+        return self.end_reason.value
+
+    def end(self, reason: EndReason, detail: str = "") -> None:
+        """End the session. The first reason wins; later ones are only the echo of the first."""
+        if self.end_reason is None:
+            self.end_reason, self.end_detail = reason, detail
+            self._ended.set()
+
+    async def _run_agent(self, agent: Agent) -> None:
+        try:
+            await agent(self.call)
+        except Exception as error:
+            log.exception("%s: the agent failed", self.call_id)
+            self.end(EndReason.AGENT_FAILED, type(error).__name__)
+        else:
+            self.end(EndReason.AGENT_ENDED)
+
+    async def _hang_up_for_agent(self) -> None:
+        await self.call.wait_hang_up()
+        self.end(EndReason.AGENT_ENDED, self.call.hang_up_reason)
+
+    async def _see_off_agent(self, agent_scope: trio.CancelScope) -> None:
+        await self._ended.wait()
+        self.call.end()
+        agent_scope.deadline = trio.current_time() + AGENT_GRACE_S
+
+    def _say_goodbye(self, now: float) -> None:
+        if self.audio is not None:
+            self._around.clock.remove(self.audio)
+        if self.rtp is not None and self._path is not None:
+            self._around.send(self._path, self.rtp.goodbye(now, time.time()))
+        if self._dtls is not None:
+            self._dtls.close(now)
+            self._send_dtls(now)
+        self._around.cancel_timer(self)
+
+    # From the network: plain calls of the packet reader.
+
+    def receive_stun(
+        self, address: ClientAddress, data: bytes, entry: bytes, relay: RelayAddress, now: float
+    ) -> None:
+        """One STUN datagram that names this session or came over one of its paths."""
+        path = self.paths.get(address)
+        if path is None:
+            path = Path(self, address, with_flags(entry, 0), relay)
+        path.received_octets += len(data)
+        answered_before = self._ice.statistics.requests_answered
+        self._ice.receive_datagram(data, address, now)
+        if self._ice.statistics.requests_answered > answered_before:
+            self.paths[address] = path
+            self._note_authentic(path, entry, relay, now)
+            if not path.is_claimed:
+                self._around.claim(path, now)
+            if self.timeline.checked is None:
+                self.timeline.checked = now
+        self._drain_ice(now, path)
+        if path.is_claimed and self._dtls is None and self._dtls_role is DtlsRole.CLIENT:
+            self._start_handshake(path, now)
+        self._arm_timer()
+
+    def receive_dtls(self, path: Path, data: bytes, entry: bytes, relay: RelayAddress, now: float) -> None:
+        """One datagram of the handshake, or of what DTLS carries later."""
+        path.received_octets += len(data)
+        if path.address in self._refused:
+            return
+        if self._dtls is None:
+            self._start_handshake(path, now)
+        dtls = self._dtls
+        assert dtls is not None
+        if self.rtp is None:
+            self._dtls_path = path  # Before the keys exist we answer where the handshake comes from.
+        dtls.receive_datagram(data, path.address, now)
+        if self._drain_dtls(now):
+            self._note_authentic(path, entry, relay, now)
+            self._prove(path)
+        self._arm_timer()
+
+    def receive_media(self, path: Path, data: bytes, entry: bytes, relay: RelayAddress, now: float) -> None:
+        """One SRTP or SRTCP packet: the hot path."""
+        path.received_octets += len(data)
+        rtp = self.rtp
+        if rtp is None:
+            self.early_media += 1
+            return
+        if is_rtcp(data):
+            if not rtp.receive_rtcp(data, now, time.time()):
+                return
+        else:
+            packet = rtp.receive_rtp(data, now)
+            if packet is None:
+                return
+            if self.timeline.first_audio is None:
+                self.timeline.first_audio = now
+            if self.call.is_looped:
+                if packet.payload and self._path is not None:
+                    self._around.send(self._path, rtp.forward_frame(packet, now))
+            elif self.audio is not None:
+                self.audio.receive(packet, now)
+        path.last_authenticated = now
+        if entry != path.arrived_by:
+            path.reroute(entry, relay)
+        if path is not self._path or now >= self._next_path_note:
+            self._next_path_note = now + PATH_NOTE_INTERVAL_S
+            self._prove(path)
+            self._ice.note_traffic(path.address, now)
+            self._drain_ice(now, path)
+
+    # Timers.
+
+    def handle_timeout(self, now: float) -> None:
+        """Serve whatever of this session is due."""
+        self._ice.handle_timeout(now)
+        self._drain_ice(now, None)
+        if self._dtls is not None:
+            self._dtls.handle_timeout(now)
+            self._drain_dtls(now)
+        if now >= self._handshake_deadline:
+            self._rethink_handshake(now)
+        if self.rtp is not None and self._path is not None and now >= self.rtp.next_report_at:
+            self._around.send(self._path, self.rtp.report(now, time.time()))
+        self._arm_timer()
+
+    def _arm_timer(self) -> None:
+        deadlines = [self._ice.next_timeout(), self._handshake_deadline]
+        if self._dtls is not None:
+            deadlines.append(self._dtls.next_timeout())
+        if self.rtp is not None:
+            deadlines.append(self.rtp.next_report_at)
+        self._around.schedule(self, min(deadline for deadline in deadlines if deadline is not None))
+
+    # ICE: paths.
+
+    def _drain_ice(self, now: float, current: Path | None) -> None:
+        while (event := self._ice.next_event()) is not None:
+            if isinstance(event, PathRemoved):
+                removed = self.paths.pop(event.addr, None)
+                if removed is not None:
+                    self._around.release(removed)
+            elif isinstance(event, ConsentExpired):
+                self.end(EndReason.CONSENT_EXPIRED if self.paths else EndReason.NEVER_CONNECTED)
+        for data, addr in self._ice.datagrams_to_send(now):
+            path = self.paths.get(addr, current)
+            if path is not None:
+                self._around.send(path, data)
+        self._follow_selection()
+
+    def _note_authentic(self, path: Path, entry: bytes, relay: RelayAddress, now: float) -> None:
+        path.last_authenticated = now
+        if entry != path.arrived_by:
+            path.reroute(entry, relay)
+
+    def _prove(self, path: Path) -> None:
+        if not path.is_proven:
+            path.prove()
+            self._follow_selection()
+
+    def _follow_selection(self) -> None:
+        """Move downlink to the path ICE selected, once the certificate's holder has shown itself there."""
+        selected = self.paths.get(self._ice.selected_addr)
+        if self._path is not None and selected is not None and selected.is_claimed and selected.is_proven:
+            self._path = selected
+
+    # DTLS: one attempt at a time.
+
+    def _start_handshake(self, path: Path, now: float) -> None:
+        self._handshakes += 1
+        self._handshake_deadline = now + HANDSHAKE_STALL_S
+        self._dtls_path = path
+        self._dtls = DtlsConnection(
+            self._dtls_role,
+            self._parameters.certificate,
+            peer_fingerprints=self._parameters.peer_fingerprints,
+            srtp_profiles=self._parameters.srtp_profiles,
+            random_bytes=self._around.random_bytes,
+            round_trip_s=None,
+        )
+        if self._dtls_role is DtlsRole.CLIENT:
+            self._dtls.start(now)
+        self._drain_dtls(now)
+
+    def _drain_dtls(self, now: float) -> bool:
+        """Act on what DTLS says. True when that came from the holder of the offer's certificate."""
+        is_authentic = False
+        while self._dtls is not None and (event := self._dtls.next_event()) is not None:
+            if isinstance(event, HandshakeComplete):
+                self._secure(event, now)
+                is_authentic = True
+            elif isinstance(event, ApplicationData):
+                is_authentic = True  # Data channels are refused in the answer, so there is nobody to hand this to.
+            elif isinstance(event, ConnectionClosed):
+                self.end(EndReason.DTLS_CLOSED)
+            elif isinstance(event, ConnectionFailed):
+                self._send_dtls(now)
+                self._refuse(event, now)
+        self._send_dtls(now)
+        return is_authentic
+
+    def _send_dtls(self, now: float) -> None:
+        path = self._path or self._dtls_path
+        if self._dtls is not None and path is not None:
+            for data in self._dtls.datagrams_to_send(now):
+                self._around.send(path, data)
+
+    def _refuse(self, failure: ConnectionFailed, now: float) -> None:
+        """The handshake failed: not the session's end, for whoever holds the offer's certificate may still come."""
+        log.info("%s: handshake failed: %s", self.call_id, failure.error)
+        self.end_detail = str(failure.error)
+        if self._dtls_path is not None:
+            self._refused.add(self._dtls_path.address)
+        if self.rtp is not None:
+            self.end(EndReason.HANDSHAKE_FAILED, str(failure.error))
+            return
+        self._dtls = None
+        self._handshake_deadline = now + HANDSHAKE_RETRY_S
+        self._try_another_path(now)
+
+    def _rethink_handshake(self, now: float) -> None:
+        """The deadline of an attempt has passed."""
+        self._handshake_deadline = float("inf")
+        if self.rtp is not None:
+            return
+        if self._dtls is None:
+            self.end(EndReason.HANDSHAKE_FAILED, self.end_detail)
+            return
+        self._try_another_path(now)
+
+    def _try_another_path(self, now: float) -> None:
+        if self._handshakes >= MAX_HANDSHAKES:
+            self.end(EndReason.HANDSHAKE_FAILED, self.end_detail)
+            return
+        for path in self.paths.values():
+            if path.is_claimed and path is not self._dtls_path and path.address not in self._refused:
+                self._start_handshake(path, now)
+                return
+
+    def _secure(self, complete: HandshakeComplete, now: float) -> None:
+        """The peer is who the offer says, and keys exist: media may flow."""
+        if complete.srtp is None or self._dtls_path is None:
+            self.end(EndReason.HANDSHAKE_FAILED, "no SRTP profile in common")
+            return
+        self.timeline.secured = now
+        self._handshake_deadline = float("inf")
+        self._path = self._dtls_path
+        parameters = self._parameters
+        self.rtp = RtpSession(
+            complete.srtp,
+            ssrc=parameters.ssrc,
+            payload_type=parameters.opus_payload_type,
+            cname=parameters.cname,
+            first_sequence_number=int.from_bytes(self._around.random_bytes(2), "big"),
+            first_timestamp=int.from_bytes(self._around.random_bytes(4), "big"),
+            now=now,
+        )
+        self.audio = AudioChain(self.call, self.rtp, self._send_media, parameters.audio_level_extension)
+        self._around.clock.add(self.audio)
+        self.audio.greet(now)
+        log.info("%s: secured with %s, %s", self.call_id, complete.version, complete.srtp.profile.name)
+
+    def _send_media(self, data: bytes) -> None:
+        if self._path is not None:
+            self._around.send(self._path, data)
