@@ -32,13 +32,12 @@ _log = logging.getLogger(__name__)
 
 
 class ChildDied(Exception):
-    """The child ended (or closed its channel) before it did what was asked. `status` is the exit status, -n for signal
-    n."""
+    """The child ended before it did what was asked. `status` is its exit status, -n for signal n."""
 
     def __init__(self, name: str, status: int | None) -> None:
         self.name = name
         self.status = status
-        super().__init__(f"{name} ended with status {status}" if status is not None else f"{name} closed its channel")
+        super().__init__(f"{name} ended with status {status}")
 
 
 class Child:
@@ -49,8 +48,9 @@ class Child:
         self.ready: Message | None = None
         self._process = process
         self._stream = stream
-        self._answers: dict[int, Message] = {}
         self._asked = 0
+        self._unanswered: set[int] = set()
+        self._answers: dict[int, Any] = {}
         self._changed = trio.Condition()
         self._channel_open = True
 
@@ -77,13 +77,18 @@ class Child:
         """Ask the child and wait for its answer (the caller sets a time limit). Raises ChildDied."""
         self._asked += 1
         number = self._asked
-        await self._stream.send({"kind": "ask", "id": number, "topic": topic, "body": body})
-        async with self._changed:
-            while number not in self._answers:
-                if not self._channel_open:
-                    raise ChildDied(self.name, self.status)
-                await self._changed.wait()
-            return self._answers.pop(number).get("body")
+        self._unanswered.add(number)
+        try:
+            await self._stream.send({"kind": "ask", "id": number, "topic": topic, "body": body})
+            async with self._changed:
+                while number not in self._answers:
+                    if not self._channel_open:
+                        raise ChildDied(self.name, self.status)
+                    await self._changed.wait()
+                return self._answers[number]
+        finally:
+            self._unanswered.discard(number)
+            self._answers.pop(number, None)
 
     async def notify(self, topic: str, body: object = None) -> None:
         """Tell the child something; there is no answer."""
@@ -129,9 +134,8 @@ class Child:
         async with self._changed:
             if message["kind"] == "ready":
                 self.ready = message.get("body") or {}
-            elif message["kind"] == "reply":
-                # Answers that nobody waits for any more (the asker's time limit passed) are bounded by the asking.
-                self._answers[message["id"]] = message
+            elif message["kind"] == "reply" and message["id"] in self._unanswered:
+                self._answers[message["id"]] = message["body"]
             self._changed.notify_all()
 
 
@@ -163,6 +167,7 @@ async def spawn(
         theirs.close()
         stream = MessageStream(ours)
         child = Child(name, process, stream)
+        failure: Exception | None = None
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(stream.run_writer)
@@ -170,8 +175,14 @@ async def spawn(
                 descriptors = {socket_name: sock.fileno() for socket_name, sock in lent.items()}
                 body = {"name": name, "configuration": configuration, "sockets": descriptors}
                 await stream.send({"kind": "setup", "body": body})
-                yield child
+                try:
+                    yield child
+                except Exception as error:
+                    # Raised again below, outside of the nursery, which would wrap it in a group of one.
+                    failure = error
                 nursery.cancel_scope.cancel()
+            if failure is not None:
+                raise failure
         finally:
             with trio.CancelScope(shield=True):
                 process.kill()
