@@ -20,7 +20,7 @@ class Program:
 
     def next_line(self) -> dict[str, Any] | None:
         """The next object it prints, None when it has ended."""
-        assert self.process.stdout is not None  # noqa: S101 - piped below
+        assert self.process.stdout is not None
         line = self.process.stdout.readline()
         return json.loads(line) if line else None
 

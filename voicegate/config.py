@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MIN_SECRET_OCTETS = 16
+MAX_PORT = 0xFFFF
 
 
 class ConfigurationError(Exception):
@@ -34,7 +35,7 @@ class HostPort:
         """Parse `HOST:PORT`; `what` names the value in the error."""
         host, colon, port = text.rpartition(":")
         host = host.removeprefix("[").removesuffix("]")
-        if not (colon and host and port.isascii() and port.isdigit() and int(port) <= 0xFFFF):
+        if not (colon and host and port.isascii() and port.isdigit() and int(port) <= MAX_PORT):
             raise ConfigurationError(f"{what}: {text!r} is not HOST:PORT")
         return cls(host, int(port))
 
@@ -46,7 +47,7 @@ def environment_default(flag: str, default: str | None) -> str | None:
 
 def parse_port(text: str, what: str) -> int:
     """A port number; 0 asks the system for any free one."""
-    if not (text.isascii() and text.isdigit() and int(text) <= 0xFFFF):
+    if not (text.isascii() and text.isdigit() and int(text) <= MAX_PORT):
         raise ConfigurationError(f"{what}: {text!r} is not a port (0 to 65535)")
     return int(text)
 

@@ -44,7 +44,7 @@ class Caller:
         speaking = asyncio.create_task(self._speak())
         try:
             offer = self._call.local_description
-            assert offer is not None  # noqa: S101 - set a moment ago
+            assert offer is not None
             answer = await self._exchange(offer.sdp)
             await self._call.set_remote_description(webrtc.RTCSessionDescriptionInit("answer", answer))
             await asyncio.wait_for(self._first_audio.wait(), CALL_LIMIT_S)

@@ -223,7 +223,7 @@ def converse() -> Converse:
     """Make a conversation: `converse(seed, loss=…, duplicate=…, reorder=…)`."""
 
     def converse(seed: int = 1, **conditions: float) -> Conversation:
-        dice = random.Random(seed)  # noqa: S311 - repeatable, not secret
+        dice = random.Random(seed)
         client = ClientSession(
             local_candidates=[Candidate.host_candidate(*CLIENT)],
             certificate=Certificate.generate(),
@@ -241,7 +241,7 @@ class SimServer:
     local_host = CLIENT[0]
 
     def __init__(self, net: SimNet, seed: int) -> None:
-        self.core = LiteServer(random.Random(seed).randbytes)  # noqa: S311 - repeatable, not secret
+        self.core = LiteServer(random.Random(seed).randbytes)
         self.port: SimPort = net.open_port(*SERVER)
         self.hung_up = False
         self.edit_answer: Callable[[str], str] = lambda sdp: sdp

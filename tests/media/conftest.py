@@ -32,7 +32,7 @@ def noise() -> Noise:
     """`noise(ms, dbov)`: white, the same every time."""
 
     def make(ms: int, dbov: float) -> bytes:
-        chance, deviation = random.Random(7), 32767 * 10 ** (dbov / 20)  # noqa: S311 (a sound, not a secret)
+        chance, deviation = random.Random(7), 32767 * 10 ** (dbov / 20)
         samples = (round(chance.gauss(0, deviation)) for _ in range(RATE_HZ * ms // 1000))
         return array("h", [max(-32768, min(32767, sample)) for sample in samples]).tobytes()
 
@@ -42,7 +42,7 @@ def noise() -> Noise:
 @pytest.fixture(scope="session")
 def speech() -> bytes:
     """Two seconds that are like speech to a codec and a detector: syllables of voiced harmonics, hisses, stops."""
-    chance = random.Random(3)  # noqa: S311 (a sound, not a secret)
+    chance = random.Random(3)
     samples: array[int] = array("h")
     while len(samples) < 2 * RATE_HZ:
         pitch, length = chance.uniform(90, 180), round(RATE_HZ * chance.uniform(0.12, 0.25))

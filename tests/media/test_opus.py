@@ -121,7 +121,7 @@ def resident_kb() -> int:
 
 
 def test_a_hundred_thousand_garbage_packets_neither_kill_nor_leak(tone: Tone, level: Level) -> None:
-    decoder, chance, refused = OpusDecoder(), random.Random(5), 0  # noqa: S311 (a nuisance, not a secret)
+    decoder, chance, refused = OpusDecoder(), random.Random(5), 0
     before_kb = 0
     for number in range(100_000):
         if number == 10_000:

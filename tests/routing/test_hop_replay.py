@@ -47,7 +47,7 @@ def test_what_the_window_has_left_behind_is_refused(receiver: HopReceiver) -> No
 def test_no_order_with_duplicates_makes_a_bundle_count_twice(seed: int) -> None:
     receiver, sent = HopReceiver({1: KEY}), bundles(3 * REPLAY_WINDOW // 2)
     order = [*sent, *sent, *sent]
-    Random(seed).shuffle(order)  # noqa: S311 - a test's order
+    Random(seed).shuffle(order)
     accepted = [bundle for bundle in order if not isinstance(receiver.open_untrusted(bundle, PEER), HopRefusal)]
     assert len(accepted) == len(set(accepted))
 

@@ -89,7 +89,7 @@ def call(  # noqa: PLR0913 (a scenario has this many sides)
 
 
 def uniform(seed: int, least_s: float, most_s: float, loss: float = 0.0) -> Delay:
-    chance = random.Random(seed)  # noqa: S311 (a network, not a secret)
+    chance = random.Random(seed)
 
     def delay(number: int, time: float) -> float | None:
         under_way = chance.uniform(least_s, most_s)

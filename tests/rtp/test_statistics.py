@@ -89,7 +89,7 @@ def test_jitter_is_zero_for_even_arrival_across_the_wrap_of_timestamps() -> None
 @pytest.mark.rfc("3550", "A.8")
 def test_jitter_is_the_mean_deviation_of_neighbours() -> None:
     statistics = RtpReceiverStatistics(1)
-    chance = random.Random(1)  # noqa: S311 (a network, not a secret)
+    chance = random.Random(1)
     for number in range(3000):
         statistics.receive(number, number * 960, number * FRAME_S + chance.random() * 0.030)
     # two uniform delays of 30 ms differ by a third of that

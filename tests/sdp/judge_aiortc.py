@@ -22,7 +22,7 @@ async def offer(kinds: list[str]) -> tuple[RTCPeerConnection, dict[str, str]]:
 async def apply_answer(connection: RTCPeerConnection, sdp: str) -> dict[str, object]:
     try:
         await connection.setRemoteDescription(RTCSessionDescription(sdp, "answer"))
-    except Exception as error:  # noqa: BLE001 - whatever it says is the verdict
+    except Exception as error:
         return {"refused": str(error)}
     return {"direction": connection.getTransceivers()[0].currentDirection}
 
@@ -34,7 +34,7 @@ async def take_offer(sdp: str) -> dict[str, str]:
         connection.addTrack(AudioStreamTrack())
         await connection.setLocalDescription(await connection.createAnswer())
         return {"sdp": connection.localDescription.sdp}
-    except Exception as error:  # noqa: BLE001 - whatever it says is the verdict
+    except Exception as error:
         return {"refused": str(error)}
     finally:
         await connection.close()

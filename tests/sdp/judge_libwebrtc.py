@@ -30,7 +30,7 @@ async def apply_answer(connection: webrtc.RTCPeerConnection, sdp: str) -> dict[s
     connection.on("track", lambda event: streams.append(len(event.streams)))
     try:
         await connection.set_remote_description(webrtc.RTCSessionDescriptionInit("answer", sdp))
-    except Exception as error:  # noqa: BLE001 - whatever it says is the verdict
+    except Exception as error:
         return {"refused": str(error)}
     await asyncio.sleep(0)
     (transceiver, *_) = connection.get_transceivers()
@@ -42,7 +42,7 @@ async def take_offer(sdp: str) -> dict[str, str]:
         try:
             await connection.set_remote_description(webrtc.RTCSessionDescriptionInit("offer", sdp))
             return {"sdp": (await connection.create_answer()).sdp}
-        except Exception as error:  # noqa: BLE001 - whatever it says is the verdict
+        except Exception as error:
             return {"refused": str(error)}
 
 

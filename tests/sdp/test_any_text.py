@@ -42,7 +42,7 @@ def test_any_text(text: str) -> None:
 @settings(deadline=None, max_examples=300)
 @given(st.sampled_from(RECORDED), st.integers(0, 2**32), st.text(max_size=6))
 def test_recorded_descriptions_with_something_wrong(text: str, seed: int, splinter: str) -> None:
-    random = Random(seed)  # noqa: S311 - a test's choices
+    random = Random(seed)
     lines = text.splitlines()
     place = random.randrange(len(lines))
     match random.randrange(5):

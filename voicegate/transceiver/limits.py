@@ -28,8 +28,6 @@ AMPLIFICATION_FACTOR = 3
 MAX_NEW_SESSIONS = 64
 """Accepted calls waiting for their nursery; a burst larger than this finds a process that is not scheduling any more."""
 
-FIRST_REPORT_S = 0.1
-"""The first sender report goes out this long after the first frame, so that the peer can map RTP to wall time at once."""
 
 GOODBYE_S = 0.5
 """How long the last courtesies of a session (RTCP BYE, close_notify, a release for the relay) may take."""

@@ -44,7 +44,6 @@ from voicegate.transceiver.limits import (
     HANDSHAKE_RETRY_S,
     HANDSHAKE_STALL_S,
     MAX_HANDSHAKES,
-    MAX_PATHS,
 )
 from voicegate.transceiver.path import ClientAddress, Path, RelayAddress
 
@@ -150,8 +149,7 @@ class Session:
     async def wait_ended(self) -> str:
         """Wait until the session is gone and say why it ended."""
         await self._finished.wait()
-        assert self.end_reason is not None
-        return self.end_reason.value
+        return (self.end_reason or EndReason.INTERNAL_ERROR).value
 
     def end(self, reason: EndReason, detail: str = "") -> None:
         """End the session. The first reason wins; later ones are only the echo of the first."""
@@ -189,9 +187,7 @@ class Session:
 
     # From the network: plain calls of the packet reader.
 
-    def receive_stun(
-        self, address: ClientAddress, data: bytes, entry: bytes, relay: RelayAddress, now: float
-    ) -> None:
+    def receive_stun(self, address: ClientAddress, data: bytes, entry: bytes, relay: RelayAddress, now: float) -> None:
         """One STUN datagram that names this session or came over one of its paths."""
         path = self.paths.get(address)
         if path is None:
@@ -219,7 +215,8 @@ class Session:
         if self._dtls is None:
             self._start_handshake(path, now)
         dtls = self._dtls
-        assert dtls is not None
+        if dtls is None:
+            return
         if self.rtp is None:
             self._dtls_path = path  # Before the keys exist we answer where the handshake comes from.
         dtls.receive_datagram(data, path.address, now)
@@ -246,7 +243,9 @@ class Session:
                 self.timeline.first_audio = now
             if self.call.is_looped:
                 if packet.payload and self._path is not None:
-                    self._around.send(self._path, rtp.forward_frame(packet, now))
+                    frame = rtp.forward_frame(packet, now)
+                    if frame is not None:
+                        self._around.send(self._path, frame)
             elif self.audio is not None:
                 self.audio.receive(packet, now)
         path.last_authenticated = now
@@ -309,7 +308,8 @@ class Session:
 
     def _follow_selection(self) -> None:
         """Move downlink to the path ICE selected, once the certificate's holder has shown itself there."""
-        selected = self.paths.get(self._ice.selected_addr)
+        address = self._ice.selected_addr
+        selected = self.paths.get(address) if address is not None else None
         if self._path is not None and selected is not None and selected.is_claimed and selected.is_proven:
             self._path = selected
 
