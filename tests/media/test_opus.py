@@ -1,7 +1,6 @@
 """Opus through av: what goes in comes out, losses are bridged, garbage harms nobody."""
 
 import random
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -172,5 +171,4 @@ def test_codecs_start_no_threads() -> None:
     codecs = [(OpusEncoder(), OpusDecoder()) for _ in range(5)]
     for encoder, decoder in codecs:
         decoder.decode(encoder.encode(bytes(FRAME_BYTES)))
-    assert threads() == before
-    assert threading.active_count() == 1
+    assert threads() <= before  # A worker thread of an earlier test may end meanwhile.

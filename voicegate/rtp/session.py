@@ -192,8 +192,6 @@ class RtpSession:
 
     def report(self, now: float, wall_clock_s: float) -> bytes:
         """Our RTCP for this moment, protected; the next is due `REPORT_INTERVAL_S` later. RFC 3550 §6.4."""
-        self.received_packets = 0
-        """Every authentic RTP packet of our payload type, duplicates excepted (SRTP drops those)."""
         self.next_report_at = now + REPORT_INTERVAL_S
         return self._sender.protect_rtcp(serialize_compound(self._report_packets(now, wall_clock_s)))
 
