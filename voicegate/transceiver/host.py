@@ -1,0 +1,131 @@
+"""All sessions of one transceiver process: makes them from offers, runs them, ends them.
+
+offer ─▶ parse ─▶ mint hint, derive password ─▶ Session ─▶ answer          no await: an answer costs a millisecond
+                                                  └▶ a nursery of its own, among those that `run` holds
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Callable
+
+import trio
+
+from voicegate.agents import Agent, Call
+from voicegate.dtls import Certificate, DtlsRole, SrtpProfile
+from voicegate.ice import Candidate, IceCredentials, IceLiteAgent
+from voicegate.routing import FleetKeys, Hint, HintCodec, HintKind
+from voicegate.sdp import AnswerParameters, Setup, build_answer, parse_offer
+from voicegate.transceiver.config import TransceiverConfig
+from voicegate.transceiver.endpoint import Endpoint
+from voicegate.transceiver.ends import EndReason
+from voicegate.transceiver.limits import MAX_NEW_SESSIONS, MAX_SESSIONS
+from voicegate.transceiver.session import Session, SessionParameters, Surroundings
+
+log = logging.getLogger(__name__)
+
+SRTP_PROFILES = (SrtpProfile.AEAD_AES_128_GCM, SrtpProfile.AES128_CM_SHA1_80)
+STREAM_ID = "voicegate"
+
+
+class FullError(Exception):
+    """This process carries as many sessions as it can."""
+
+
+class Transceiver:
+    """Makes sessions from offers. `run` must be running for their agents to live."""
+
+    def __init__(  # noqa: PLR0913, PLR0917 - what a process consists of
+        self,
+        config: TransceiverConfig,
+        keys: FleetKeys,
+        certificate: Certificate,
+        agent: Agent,
+        endpoint: Endpoint,
+        surroundings: Surroundings,
+    ) -> None:
+        self.calls: dict[str, Session] = {}
+        self.ends: Counter[str] = Counter()
+        self.started = 0
+        self._config = config
+        self._keys = keys
+        self._codec: HintCodec = keys.hint_codec()
+        self._certificate = certificate
+        self._agent = agent
+        self._endpoint = endpoint
+        self._around = surroundings
+        self._new_sessions, self._arriving = trio.open_memory_channel[Session](MAX_NEW_SESSIONS)
+
+    def answer(self, offer_sdp: str, on_event: Callable[[dict[str, object]], None], now: float) -> tuple[Session, str]:
+        """A new session and its SDP answer. Raises SdpError for the offer and FullError when there is no room."""
+        offer = parse_offer(offer_sdp)
+        if len(self.calls) >= MAX_SESSIONS:
+            raise FullError(f"{MAX_SESSIONS} sessions")
+        config, random_bytes = self._config, self._around.random_bytes
+        slot = config.first_slot + int.from_bytes(random_bytes(2), "big") % config.slot_count
+        ufrag = self._codec.mint(Hint(HintKind.PINNED, config.cluster, slot, config.generation, random_bytes(5)))
+        local = IceCredentials(ufrag, self._keys.ice_pwd(ufrag))
+        # A call id names its slot, so that whoever gets a request about the call can find its owner.
+        call_id = f"rtc_{slot:04x}{random_bytes(12).hex()}"
+        ssrc = int.from_bytes(random_bytes(4), "big")
+        host, port = config.advertise
+        answer_sdp = build_answer(
+            offer,
+            AnswerParameters(
+                ice=local,
+                fingerprint=self._certificate.fingerprint,
+                candidates=[Candidate.host_candidate(host, port)],
+                ssrc=ssrc,
+                cname=call_id,
+                stream_id=STREAM_ID,
+            ),
+        )
+        call = Call(call_id, on_event)
+        parameters = SessionParameters(
+            call_id=call_id,
+            ice=IceLiteAgent(local, offer.ice.ufrag, now=now),
+            ufrag=ufrag,
+            dtls_role=DtlsRole.CLIENT if offer.answer_setup is Setup.ACTIVE else DtlsRole.SERVER,
+            certificate=self._certificate,
+            peer_fingerprints=tuple(offer.fingerprints),
+            srtp_profiles=SRTP_PROFILES,
+            opus_payload_type=offer.audio.opus.payload_type,
+            audio_level_extension=offer.audio.audio_level_id,
+            ssrc=ssrc,
+            cname=call_id,
+        )
+        session = Session(parameters, self._around, call, now)
+        try:
+            self._new_sessions.send_nowait(session)
+        except trio.WouldBlock:
+            raise FullError("too many calls at once") from None
+        self.started += 1
+        self.calls[call_id] = session
+        self._endpoint.add(session)
+        return session, answer_sdp
+
+    def hang_up(self, call_id: str, reason: EndReason) -> bool:
+        """End one call; False if it is not ours."""
+        session = self.calls.get(call_id)
+        if session is None:
+            return False
+        session.end(reason)
+        return True
+
+    async def run(self) -> None:
+        """Give each new session its nursery until cancelled."""
+        async with trio.open_nursery() as nursery, self._arriving:
+            async for session in self._arriving:
+                nursery.start_soon(self._run_session, session)
+
+    async def _run_session(self, session: Session) -> None:
+        try:
+            await session.run(self._agent)
+        except Exception:
+            # One session's failure ends that session and nothing else.
+            log.exception("%s: session failed", session.call_id)
+        finally:
+            del self.calls[session.call_id]
+            self._endpoint.remove(session)
+            reason = session.end_reason or EndReason.INTERNAL_ERROR
+            self.ends[reason.value] += 1
+            log.info("%s: ended: %s %s %s", session.call_id, reason.value, session.end_detail, session.timeline.in_ms())
