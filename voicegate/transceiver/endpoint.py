@@ -14,10 +14,10 @@ only when its owner let go of it or has heard nothing from it for a while (`OWNE
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 
 from voicegate.ice import is_binding_request, server_ufrag_untrusted
-from voicegate.net import DatagramPort
+from voicegate.net import DatagramEndpoint
 from voicegate.routing import FLOW_KEY_LENGTH, HopReceiver, HopRefusal, HopSender, unpack_entry
 from voicegate.transceiver.limits import OWNER_SILENCE_S
 from voicegate.transceiver.path import Path, RelayAddress
@@ -29,14 +29,13 @@ RTP_START, RTP_END = 128, 192
 
 
 class Endpoint:
-    """Receives bundles, finds sessions, sends bundles. Implements the receiver side of a `DatagramPort`."""
+    """Receives bundles, finds sessions, sends bundles. Implements the receiver side of a port."""
 
     def __init__(
         self,
-        port: DatagramPort,
+        port: DatagramEndpoint,
         receiver: HopReceiver,
         sender: HopSender[RelayAddress],
-        relays: Collection[RelayAddress],
         clock: Callable[[], float],
     ) -> None:
         self.drops: Counter[str] = Counter()
@@ -47,7 +46,6 @@ class Endpoint:
         self._port = port
         self._receiver = receiver
         self._sender = sender
-        self._relays = frozenset(relays)
         self._clock = clock
 
     # Sessions come and go.
@@ -86,9 +84,6 @@ class Endpoint:
 
     def receive_datagram(self, data: bytes, relay: RelayAddress) -> None:
         """One bundle from a relay."""
-        if self._relays and relay not in self._relays:
-            self.drops[HopRefusal.PEER.name] += 1
-            return
         entries = self._receiver.open_untrusted(data, relay)
         if isinstance(entries, HopRefusal):
             self.drops[entries.name] += 1
