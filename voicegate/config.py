@@ -5,6 +5,7 @@ Every value comes from a flag or from the environment variable of the same name 
 """
 
 import ipaddress
+import json
 import os
 import secrets
 import socket
@@ -12,12 +13,11 @@ import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
-MIN_SECRET_OCTETS = 16
+from voicegate.dtls import Certificate
+from voicegate.routing import ConfigurationError, TransceiverRecord, parse_key, parse_registry
+
 MAX_PORT = 0xFFFF
-
-
-class ConfigurationError(Exception):
-    """A flag, a variable or a file does not say what it must; the text names it."""
+MAX_SLOT = 0xFFFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,25 +61,60 @@ def parse_count(text: str, what: str, most: int) -> int:
     return int(text)
 
 
+def parse_number(text: str, what: str, least: int, most: int) -> int:
+    """A number within bounds."""
+    if not (text.isascii() and text.isdigit() and least <= int(text) <= most):
+        raise ConfigurationError(f"{what}: {text!r} is not a number from {least} to {most}")
+    return int(text)
+
+
+def parse_slots(text: str, what: str) -> tuple[int, int]:
+    """An inclusive range of slots, `FIRST-LAST`."""
+    first, dash, last = text.partition("-")
+    if not (dash and first.isdigit() and last.isdigit() and text.isascii() and int(first) <= int(last) <= MAX_SLOT):
+        raise ConfigurationError(f"{what}: {text!r} is not FIRST-LAST within 0 and {MAX_SLOT}")
+    return int(first), int(last)
+
+
 def parse_secret(text: str | None) -> bytes:
     """The fleet secret from its hexadecimal form; without one, a fresh secret that lives as long as this process."""
     if text is None:
         return secrets.token_bytes(32)
-    try:
-        secret = bytes.fromhex(text.strip())
-    except ValueError:
-        secret = b""
-    if len(secret) < MIN_SECRET_OCTETS:
-        raise ConfigurationError(f"--secret: at least {2 * MIN_SECRET_OCTETS} hexadecimal digits are needed")
+    configuration, secret = parse_key(text)
+    if configuration:
+        raise ConfigurationError("--secret: a key configuration other than 0 is not supported here")
     return secret
 
 
-def resolve_bind_host(host: str) -> str:
-    """The numeric address to bind to. Names are resolved once, here, and never on a packet's way."""
+def read_registry(path: str) -> tuple[TransceiverRecord, ...]:
+    """The registry file of a relay (spec/registry.md)."""
+    try:
+        return tuple(parse_registry(json.loads(Path(path).read_text(encoding="utf-8"))))
+    except OSError as error:
+        raise ConfigurationError(f"--registry: cannot read {path!r}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        reason = str(error) if isinstance(error, ConfigurationError) else "not JSON"
+        raise ConfigurationError(f"--registry: {path!r}: {reason}") from error
+
+
+def read_certificate(path: str | None) -> str:
+    """The cluster's DTLS certificate and key from one PEM file; without one, a fresh one."""
+    if path is None:
+        return Certificate.generate().to_pem()
+    try:
+        return Certificate.from_pem(Path(path).read_text(encoding="ascii")).to_pem()
+    except OSError as error:
+        raise ConfigurationError(f"--certificate: cannot read {path!r}: {error.strerror}") from error
+    except ValueError as error:
+        raise ConfigurationError(f"--certificate: {path!r} is not an ECDSA certificate and its key: {error}") from error
+
+
+def resolve_host(host: str, what: str) -> str:
+    """The numeric address of a name. Names are resolved once, here, and never on a packet's way."""
     try:
         return str(socket.getaddrinfo(host, None, type=socket.SOCK_DGRAM)[0][4][0])
     except OSError as error:
-        raise ConfigurationError(f"--host: cannot resolve {host!r}: {error.strerror}") from error
+        raise ConfigurationError(f"{what}: cannot resolve {host!r}: {error.strerror}") from error
 
 
 def advertised_address(advertise: str | None, bound: HostPort) -> HostPort:
@@ -90,7 +125,7 @@ def advertised_address(advertise: str | None, bound: HostPort) -> HostPort:
     """
     if advertise is not None:
         address = HostPort.parse(advertise, "--advertise")
-        return HostPort(resolve_bind_host(address.host), address.port or bound.port)
+        return HostPort(resolve_host(address.host, "--advertise"), address.port or bound.port)
     if not ipaddress.ip_address(bound.host).is_unspecified:
         return bound
     family, probe = (socket.AF_INET6, "2001:db8::1") if ":" in bound.host else (socket.AF_INET, "192.0.2.1")

@@ -10,7 +10,7 @@
 """
 
 from voicegate.net.child import ControlChannel, run_child
-from voicegate.net.control import ControlError, ControlRefusal
+from voicegate.net.control import ChannelClosedError, ControlError, ControlRefusal
 from voicegate.net.metrics import Counter, Gauge, Histogram, MetricsRegistry, Snapshot, merge, render
 from voicegate.net.port import (
     Address,
@@ -26,6 +26,7 @@ from voicegate.net.timers import TimerHeap, TimerOwner
 
 __all__ = [
     "Address",
+    "ChannelClosedError",
     "Child",
     "ChildDied",
     "ControlChannel",

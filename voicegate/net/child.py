@@ -26,7 +26,7 @@ from typing import Any
 import trio
 
 from voicegate.errors import LocalError
-from voicegate.net.control import Message, MessageStream
+from voicegate.net.control import Message, MessageStream, Questions
 from voicegate.net.limits import ORPHAN_GRACE_S
 from voicegate.net.processes import CONTROL_VARIABLE
 
@@ -43,6 +43,7 @@ class ControlChannel:
         self.sockets: dict[str, socket.socket] = {}
         self.stop_requested = trio.Event()
         self._stream = stream
+        self._questions = Questions(stream)
         self._handlers: dict[str, Handler] = {}
 
     @classmethod
@@ -56,6 +57,10 @@ class ControlChannel:
     def answer(self, topic: str, handler: Handler) -> None:
         """Let `handler` answer what is asked about `topic`, and take notices of it."""
         self._handlers[topic] = handler
+
+    async def ask(self, topic: str, body: object = None) -> Any:
+        """Ask the supervisor and wait for its answer (the caller sets a time limit). Raises ChannelClosedError."""
+        return await self._questions.ask(topic, body)
 
     def ready(self, about: Message | None = None) -> None:
         """Say that a call would succeed now."""
@@ -102,6 +107,8 @@ class ControlChannel:
                 handler = self._handlers.get(message["topic"])
                 body = handler(message["body"]) if handler else None
                 await self._stream.send({"kind": "reply", "id": message["id"], "body": body})
+            case "reply":
+                self._questions.take_reply(message)
             case "notify" if message["topic"] in self._handlers:
                 self._handlers[message["topic"]](message["body"])
             case _:

@@ -7,6 +7,7 @@
       │ ◀──────────────────────────── {"kind": "log", …}     │   any time
       │ {"kind": "ask", "id": 7, "topic": "metrics", …} ────▶│
       │ ◀──────────────────────────── {"kind": "reply", "id": 7, "body": …}
+      │ ◀──────── {"kind": "ask", …}, {"kind": "reply", …} ─▶│   and the other way round
       │ {"kind": "notify", "topic": …} ─────────────────────▶│
       │ {"kind": "stop"} ───────────────────────────────────▶│   end politely
       │ ═══ end of file ════════════════════════════════════▶│   the supervisor is gone: end, or be ended
@@ -42,6 +43,10 @@ class ControlRefusal(Enum):
 
 class ControlError(PeerError):
     """The other end of the control channel wrote something that cannot be understood."""
+
+
+class ChannelClosedError(Exception):
+    """The channel ended before a question was answered."""
 
 
 class MessageStream:
@@ -101,6 +106,46 @@ class MessageStream:
     async def aclose(self) -> None:
         """Close this end at once."""
         await self._stream.aclose()
+
+
+class Questions:
+    """The questions of one end that wait for an answer of the other."""
+
+    def __init__(self, stream: MessageStream) -> None:
+        self._stream = stream
+        self._asked = 0
+        self._waiting: dict[int, trio.Event] = {}
+        self._answers: dict[int, Any] = {}
+        self._closed = False
+
+    async def ask(self, topic: str, body: object) -> Any:
+        """Ask and wait for the answer (the caller sets a time limit). Raises ChannelClosedError."""
+        self._asked += 1
+        number = self._asked
+        arrived = self._waiting[number] = trio.Event()
+        try:
+            await self._stream.send({"kind": "ask", "id": number, "topic": topic, "body": body})
+            if not self._closed:
+                await arrived.wait()
+            if number not in self._answers:
+                raise ChannelClosedError
+            return self._answers[number]
+        finally:
+            del self._waiting[number]
+            self._answers.pop(number, None)
+
+    def take_reply(self, message: Message) -> None:
+        """An answer has come; one that nobody waits for any more is dropped."""
+        arrived = self._waiting.get(message["id"])
+        if arrived is not None:
+            self._answers[message["id"]] = message["body"]
+            arrived.set()
+
+    def close(self) -> None:
+        """There will be no more answers."""
+        self._closed = True
+        for arrived in self._waiting.values():
+            arrived.set()
 
 
 def encode_message(message: Message) -> bytes:

@@ -17,13 +17,13 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import trio
 
-from voicegate.net.control import ControlError, Message, MessageStream
+from voicegate.net.control import ChannelClosedError, ControlError, Message, MessageStream, Questions
 
 CONTROL_VARIABLE = "VOICEGATE_CONTROL_FD"
 """The environment variable that tells a child the file descriptor of its control channel."""
@@ -48,9 +48,8 @@ class Child:
         self.ready: Message | None = None
         self._process = process
         self._stream = stream
-        self._asked = 0
-        self._unanswered: set[int] = set()
-        self._answers: dict[int, Any] = {}
+        self._questions = Questions(stream)
+        self._handlers: dict[str, Callable[[Any], Awaitable[Any]]] = {}
         self._changed = trio.Condition()
         self._channel_open = True
 
@@ -75,20 +74,14 @@ class Child:
 
     async def ask(self, topic: str, body: object = None) -> Any:
         """Ask the child and wait for its answer (the caller sets a time limit). Raises ChildDied."""
-        self._asked += 1
-        number = self._asked
-        self._unanswered.add(number)
         try:
-            await self._stream.send({"kind": "ask", "id": number, "topic": topic, "body": body})
-            async with self._changed:
-                while number not in self._answers:
-                    if not self._channel_open:
-                        raise ChildDied(self.name, self.status)
-                    await self._changed.wait()
-                return self._answers[number]
-        finally:
-            self._unanswered.discard(number)
-            self._answers.pop(number, None)
+            return await self._questions.ask(topic, body)
+        except ChannelClosedError:
+            raise ChildDied(self.name, self.status) from None
+
+    def answer(self, topic: str, handler: Callable[[Any], Awaitable[Any]]) -> None:
+        """Let `handler` answer what the child asks about `topic`, in a task of its own."""
+        self._handlers[topic] = handler
 
     async def notify(self, topic: str, body: object = None) -> None:
         """Tell the child something; there is no answer."""
@@ -114,29 +107,41 @@ class Child:
 
     async def read_channel(self) -> None:
         """Take in what the child says until it closes the channel."""
-        try:
-            async for message in self._stream.messages():
-                await self._take(message)
-        except ControlError as error:
-            _log.error("%s: control channel given up: %s", self.name, error)
-            self._process.kill()
+        async with trio.open_nursery() as nursery:
+            try:
+                async for message in self._stream.messages():
+                    await self._take(message, nursery)
+            except ControlError as error:
+                _log.error("%s: control channel given up: %s", self.name, error)
+                self._process.kill()
+            nursery.cancel_scope.cancel()
         # The channel closes a moment before the process is gone; its status belongs into the errors raised from here.
         await self._process.wait()
+        self._questions.close()
         async with self._changed:
             self._channel_open = False
             self._changed.notify_all()
 
-    async def _take(self, message: Message) -> None:
-        if message["kind"] == "log":
-            level, text = message.get("level"), message.get("text")
-            _log.getChild(self.name).log(level if isinstance(level, int) else logging.WARNING, "%s", text)
-            return
-        async with self._changed:
-            if message["kind"] == "ready":
-                self.ready = message.get("body") or {}
-            elif message["kind"] == "reply" and message["id"] in self._unanswered:
-                self._answers[message["id"]] = message["body"]
-            self._changed.notify_all()
+    async def _take(self, message: Message, nursery: trio.Nursery) -> None:
+        match message["kind"]:
+            case "log":
+                level, text = message.get("level"), message.get("text")
+                logging.getLogger(self.name).log(level if isinstance(level, int) else logging.WARNING, "%s", text)
+            case "ready":
+                async with self._changed:
+                    self.ready = message.get("body") or {}
+                    self._changed.notify_all()
+            case "reply":
+                self._questions.take_reply(message)
+            case "ask":
+                nursery.start_soon(self._answer, message)
+            case _:
+                pass
+
+    async def _answer(self, message: Message) -> None:
+        handler = self._handlers.get(message["topic"])
+        body = await handler(message["body"]) if handler else None
+        await self._stream.send({"kind": "reply", "id": message["id"], "body": body})
 
 
 @asynccontextmanager

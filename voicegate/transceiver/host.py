@@ -13,6 +13,7 @@ import trio
 from voicegate.agents import Agent, Call
 from voicegate.dtls import Certificate, DtlsRole, SrtpProfile
 from voicegate.ice import Candidate, IceCredentials, IceLiteAgent
+from voicegate.net import MetricsRegistry
 from voicegate.routing import FleetKeys, Hint, HintCodec, HintKind
 from voicegate.sdp import AnswerParameters, Setup, build_answer, parse_offer
 from voicegate.transceiver.config import TransceiverConfig
@@ -58,7 +59,7 @@ class Transceiver:
     def answer(self, offer_sdp: str, on_event: Callable[[dict[str, object]], None], now: float) -> tuple[Session, str]:
         """A new session and its SDP answer. Raises SdpError for the offer and FullError when there is no room."""
         offer = parse_offer(offer_sdp)
-        if len(self.calls) >= MAX_SESSIONS:
+        if self.is_full:
             raise FullError(f"{MAX_SESSIONS} sessions")
         config, random_bytes = self._config, self._around.random_bytes
         slot = config.first_slot + int.from_bytes(random_bytes(2), "big") % config.slot_count
@@ -110,6 +111,48 @@ class Transceiver:
             return False
         session.end(reason)
         return True
+
+    def end_all(self, reason: EndReason) -> None:
+        """End every call."""
+        for session in tuple(self.calls.values()):
+            session.end(reason)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there is no room for another call."""
+        return len(self.calls) >= MAX_SESSIONS
+
+    def register_metrics(self, registry: MetricsRegistry) -> None:
+        """Let `registry` read the counters of this process."""
+        endpoint, clock = self._endpoint, self._around.clock
+        registry.read_gauge("voicegate_transceiver_sessions", "Sessions now.", lambda: {(): len(self.calls)})
+        registry.read_counter("voicegate_transceiver_sessions_total", "Sessions begun.", lambda: {(): self.started})
+        registry.read_counter(
+            "voicegate_transceiver_ends_total",
+            "Sessions ended, by reason.",
+            lambda: {(reason.value,): self.ends[reason.value] for reason in EndReason},
+            "reason",
+        )
+        registry.read_counter(
+            "voicegate_transceiver_packets_total",
+            "Packets of clients.",
+            lambda: {("in",): endpoint.received_packets, ("out",): endpoint.sent_packets},
+            "direction",
+        )
+        registry.read_counter(
+            "voicegate_transceiver_drops_total",
+            "Packets and bundles dropped, by reason.",
+            lambda: {(reason.lower().replace("_", " "),): count for reason, count in endpoint.drops.items()},
+            "reason",
+        )
+        registry.read_counter(
+            "voicegate_transceiver_clock_slips_total",
+            "Times the media clock was so late that it began a new grid.",
+            lambda: {(): clock.slips},
+        )
+        registry.read_gauge(
+            "voicegate_transceiver_clock_worst_lag_seconds", "The latest tick so far.", lambda: {(): clock.worst_lag_s}
+        )
 
     async def run(self) -> None:
         """Give each new session its nursery until cancelled."""

@@ -1,0 +1,52 @@
+"""The process of one transceiver with its signaling, a child of the supervisor."""
+
+from functools import partial
+
+import trio
+
+from voicegate.agents import load_agent
+from voicegate.config import tls_context
+from voicegate.net import ControlChannel, DatagramPort, MetricsRegistry, run_child
+from voicegate.signaling import HttpServer, SignalingCounters, SignalingServer, Site
+from voicegate.transceiver.config import TransceiverConfig
+from voicegate.transceiver.ends import EndReason
+from voicegate.transceiver.process import run_transceiver
+from voicegate.up.calls import Calls
+from voicegate.up.collector import keep_collector_off
+from voicegate.web import load_assets
+
+GOODBYE_S = 1.5
+"""What sessions and their signaling connections have for their goodbyes: the agent's grace and a little more."""
+
+
+async def serve(control: ControlChannel) -> None:
+    """Serve callers until the supervisor says stop."""
+    config = TransceiverConfig.from_json(control.configuration)
+    tls = tls_context(config.tls_cert, config.tls_key)
+    counters, registry = SignalingCounters(), MetricsRegistry()
+    port = DatagramPort(control.sockets["hop"], borrowed=True)
+    async with (
+        run_transceiver(config, port, load_agent(config.agent)) as transceiver,
+        trio.open_nursery() as nursery,
+    ):
+        transceiver.register_metrics(registry)
+        getattr(counters, "register", lambda r: None)(registry)
+        calls = Calls(transceiver, control, config.agent)
+        site = Site(assets=load_assets(), signal_port=config.signal_port, agent=config.agent)
+        control.answer("metrics", lambda _: registry.snapshot())
+        control.answer("hang_up", lambda call_id: transceiver.hang_up(call_id, EndReason.HUNG_UP))
+        signaling, http = SignalingServer(calls, counters), HttpServer(calls, site, counters)
+        await nursery.start(partial(signaling.serve, control.sockets["signal"], tls=tls))
+        await nursery.start(partial(http.serve, control.sockets["http"], tls=tls))
+        keep_collector_off()
+        control.ready()
+        await control.stop_requested.wait()
+        transceiver.end_all(EndReason.SHUTDOWN)
+        with trio.move_on_after(GOODBYE_S):
+            while transceiver.calls or counters.connections_open:  # noqa: ASYNC110 - once in the life of the process
+                await trio.sleep(0.01)
+        nursery.cancel_scope.cancel()
+
+
+if __name__ == "__main__":
+    run_child(serve)
