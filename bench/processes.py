@@ -55,7 +55,9 @@ def voicegate_up(agent: str) -> Iterator[Program]:
     """A whole voicegate on this machine: one relay worker, one transceiver, free ports."""
     free_ports = ("--http-port", "0", "--signal-port", "0", "--relay-port", "0")
     one_of_each = ("--workers", "1", "--transceivers", "1")
-    with running("voicegate", "up", "--json", *free_ports, *one_of_each, "--agent", agent) as up:
+    with running(
+        "voicegate", "up", "--json", *free_ports, *one_of_each, "--log-level", "warning", "--agent", agent
+    ) as up:
         yield up
 
 

@@ -99,20 +99,20 @@ class Endpoint:
             return
         first = payload[0]
         path = self._flows.get(entry[:FLOW_KEY_LENGTH])
-        if RTP_START <= first < RTP_END:  # RFC 7983 §7: the first octet tells the protocols apart.
-            if path is None:
-                self.drops["unknown flow"] += 1
-            else:
-                path.session.receive_media(path, payload, entry, relay, now)
-        elif first < STUN_END:
+        if first < STUN_END:  # RFC 7983 §7: the first octet tells the protocols apart.
             self._receive_stun(path, entry, payload, relay, now)
-        elif DTLS_START <= first < DTLS_END:
-            if path is None:
-                self.drops["unknown flow"] += 1
-            else:
-                path.session.receive_dtls(path, payload, entry, relay, now)
+        elif path is None:
+            self.drops["unknown flow"] += 1
         else:
-            self.drops["unknown protocol"] += 1
+            try:
+                if RTP_START <= first < RTP_END:
+                    path.session.receive_media(path, payload, entry, relay, now)
+                elif DTLS_START <= first < DTLS_END:
+                    path.session.receive_dtls(path, payload, entry, relay, now)
+                else:
+                    self.drops["unknown protocol"] += 1
+            except Exception as error:
+                path.session.fail(error)
 
     def _receive_stun(self, path: Path | None, entry: bytes, payload: bytes, relay: RelayAddress, now: float) -> None:
         if is_binding_request(payload):
@@ -127,7 +127,10 @@ class Endpoint:
             self.drops["unknown flow"] += 1
             return
         client = unpack_entry(entry)
-        session.receive_stun((client.host, client.port, client.vip), payload, entry, relay, now)
+        try:
+            session.receive_stun((client.host, client.port, client.vip), payload, entry, relay, now)
+        except Exception as error:
+            session.fail(error)
 
     # Out.
 

@@ -4,9 +4,6 @@ MAX_SESSIONS = 2_000
 """Sessions of one process. A core carries about 1,000 sessions without and 170 with transcoding; beyond this the process
 is certainly overloaded, so a new caller is better told `capacity` and served by another process."""
 
-MAX_PATHS = 8
-"""Client addresses remembered per session: every interface of a laptop, IPv4 and IPv6, and one NAT rebinding."""
-
 MAX_HANDSHAKES = 4
 """DTLS handshakes begun for one session before it is given up: each costs half a millisecond, and only somebody who
 knows the ICE password can cause one."""
@@ -16,7 +13,8 @@ HANDSHAKE_STALL_S = 2.0
 any handshake at one second of round trip; short enough for a caller whose line an impostor tried to take."""
 
 CONNECT_LIMIT_S = 20.0
-"""From the answer to media. A browser gives up after 15 s without a check and 30 s without DTLS."""
+"""From the answer to secured media. A browser gives up after 15 s without an answer to its checks; who keeps checking and
+never secures anything would hold a session for ever."""
 
 OWNER_SILENCE_S = 7.0
 """A client address that belongs to a live session passes to another one only after this much silence: longer than the
@@ -28,9 +26,6 @@ AMPLIFICATION_FACTOR = 3
 MAX_NEW_SESSIONS = 64
 """Accepted calls waiting for their nursery; a burst larger than this finds a process that is not scheduling any more."""
 
-
-GOODBYE_S = 0.5
-"""How long the last courtesies of a session (RTCP BYE, close_notify, a release for the relay) may take."""
 
 AGENT_GRACE_S = 1.0
 """An agent that was told of the end gets this long to put its things away before it is cancelled."""

@@ -41,6 +41,7 @@ from voicegate.transceiver.clock import MediaClock
 from voicegate.transceiver.ends import EndReason
 from voicegate.transceiver.limits import (
     AGENT_GRACE_S,
+    CONNECT_LIMIT_S,
     HANDSHAKE_RETRY_S,
     HANDSHAKE_STALL_S,
     MAX_HANDSHAKES,
@@ -122,6 +123,7 @@ class Session:
         self._path: Path | None = None
         self._handshakes = 0
         self._handshake_deadline = float("inf")
+        self._connect_deadline = now + CONNECT_LIMIT_S
         self._refused: set[ClientAddress] = set()
         self._next_path_note = 0.0
         self._ended = trio.Event()
@@ -157,6 +159,11 @@ class Session:
             self.end_reason, self.end_detail = reason, detail
             self._ended.set()
 
+    def fail(self, error: Exception) -> None:
+        """End this session, and no other, for a defect of ours that showed in it."""
+        log.error("%s: session failed", self.call_id, exc_info=error)
+        self.end(EndReason.INTERNAL_ERROR, type(error).__name__)
+
     async def _run_agent(self, agent: Agent) -> None:
         try:
             await agent(self.call)
@@ -176,8 +183,7 @@ class Session:
         agent_scope.deadline = trio.current_time() + AGENT_GRACE_S
 
     def _say_goodbye(self, now: float) -> None:
-        if self.audio is not None:
-            self._around.clock.remove(self.audio)
+        self._around.clock.remove(self)
         if self.rtp is not None and self._path is not None:
             self._around.send(self._path, self.rtp.goodbye(now, time.time()))
         if self._dtls is not None:
@@ -260,7 +266,13 @@ class Session:
     # Timers.
 
     def handle_timeout(self, now: float) -> None:
-        """Serve whatever of this session is due."""
+        """Serve whatever of this session is due. Never raises: the timers of other sessions follow."""
+        try:
+            self._handle_timeout(now)
+        except Exception as error:
+            self.fail(error)
+
+    def _handle_timeout(self, now: float) -> None:
         self._ice.handle_timeout(now)
         self._drain_ice(now, None)
         if self._dtls is not None:
@@ -268,16 +280,26 @@ class Session:
             self._drain_dtls(now)
         if now >= self._handshake_deadline:
             self._rethink_handshake(now)
+        if self.rtp is None and now >= self._connect_deadline:
+            self.end(EndReason.HANDSHAKE_FAILED if self.paths else EndReason.NEVER_CONNECTED, self.end_detail)
+            return
         if self.rtp is not None and self._path is not None and now >= self.rtp.next_report_at:
             self._around.send(self._path, self.rtp.report(now, time.time()))
         self._arm_timer()
+
+    def tick(self, now: float) -> None:
+        """20 ms of audio in both directions, from the media clock. Never raises."""
+        try:
+            if self.audio is not None:
+                self.audio.tick(now)
+        except Exception as error:
+            self.fail(error)
 
     def _arm_timer(self) -> None:
         deadlines = [self._ice.next_timeout(), self._handshake_deadline]
         if self._dtls is not None:
             deadlines.append(self._dtls.next_timeout())
-        if self.rtp is not None:
-            deadlines.append(self.rtp.next_report_at)
+        deadlines.append(self._connect_deadline if self.rtp is None else self.rtp.next_report_at)
         self._around.schedule(self, min(deadline for deadline in deadlines if deadline is not None))
 
     # ICE: paths.
@@ -405,7 +427,7 @@ class Session:
             now=now,
         )
         self.audio = AudioChain(self.call, self.rtp, self._send_media, parameters.audio_level_extension)
-        self._around.clock.add(self.audio)
+        self._around.clock.add(self)
         self.audio.greet(now)
         log.info("%s: secured with %s, %s", self.call_id, complete.version, complete.srtp.profile.name)
 

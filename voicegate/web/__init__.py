@@ -25,4 +25,6 @@ def load_assets() -> dict[str, Asset]:
             body = file.read_bytes()
             path = "/" if file.name == "index.html" else f"/{file.name}"
             assets[path] = Asset(content_type, body, f'"{blake2s(body, digest_size=12).hexdigest()}"')
+    # Browsers ask for this name on every page that does not name an icon, /live for one.
+    assets["/favicon.ico"] = assets["/icon.svg"]
     return assets
