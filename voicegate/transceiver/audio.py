@@ -60,8 +60,6 @@ class AudioChain:
 
     def tick(self, now: float) -> None:
         """20 ms of both directions."""
-        if self._call.is_looped:
-            return
         if self._call.wants_audio:
             self._listen(now)
         self._speak(now)
