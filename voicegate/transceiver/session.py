@@ -31,6 +31,7 @@ from voicegate.dtls import (
     DtlsRole,
     Fingerprint,
     HandshakeComplete,
+    SrtpKeyingMaterial,
     SrtpProfile,
 )
 from voicegate.ice import ConsentExpired, IceLiteAgent, PathRemoved
@@ -280,7 +281,7 @@ class Session:
             self._drain_dtls(now)
         if now >= self._handshake_deadline:
             self._rethink_handshake(now)
-        if self.rtp is None and now >= self._connect_deadline:
+        if self.timeline.secured is None and now >= self._connect_deadline:
             self.end(EndReason.HANDSHAKE_FAILED if self.paths else EndReason.NEVER_CONNECTED, self.end_detail)
             return
         if self.rtp is not None and self._path is not None and now >= self.rtp.next_report_at:
@@ -302,7 +303,9 @@ class Session:
         deadlines = [self._ice.next_timeout(), self._handshake_deadline]
         if self._dtls is not None:
             deadlines.append(self._dtls.next_timeout())
-        deadlines.append(self._connect_deadline if self.rtp is None else self.rtp.next_report_at)
+        deadlines.append(self._connect_deadline if self.timeline.secured is None else float("inf"))
+        if self.rtp is not None:
+            deadlines.append(self.rtp.next_report_at)
         self._around.schedule(self, min(deadline for deadline in deadlines if deadline is not None))
 
     # ICE: paths.
@@ -344,6 +347,9 @@ class Session:
         self._handshakes += 1
         self._handshake_deadline = now + HANDSHAKE_STALL_S
         self._dtls_path = path
+        # The keys of an attempt that was not completed are worth nothing any more.
+        self.rtp = self.audio = self._path = None
+        self._around.clock.remove(self)
         self._dtls = DtlsConnection(
             self._dtls_role,
             self._parameters.certificate,
@@ -371,6 +377,10 @@ class Session:
                 self._send_dtls(now)
                 self._refuse(event, now)
         self._send_dtls(now)
+        if self.rtp is None and self._dtls is not None and (keys := self._dtls.srtp) is not None:
+            # The peer's certificate is proved and our Finished is on its way, ahead of what follows: the first frame need
+            # not wait one more round trip for the peer's Finished (the reasoning of TLS False Start, RFC 7918).
+            self._open_media(keys, now)
         return is_authentic
 
     def _send_dtls(self, now: float) -> None:
@@ -385,7 +395,7 @@ class Session:
         self.end_detail = str(failure.error)
         if self._dtls_path is not None:
             self._refused.add(self._dtls_path.address)
-        if self.rtp is not None:
+        if self.timeline.secured is not None:
             self.end(EndReason.HANDSHAKE_FAILED, str(failure.error))
             return
         self._dtls = None
@@ -395,7 +405,7 @@ class Session:
     def _rethink_handshake(self, now: float) -> None:
         """The deadline of an attempt has passed."""
         self._handshake_deadline = float("inf")
-        if self.rtp is not None:
+        if self.timeline.secured is not None:
             return
         if self._dtls is None:
             self.end(EndReason.HANDSHAKE_FAILED, self.end_detail)
@@ -412,16 +422,22 @@ class Session:
                 return
 
     def _secure(self, complete: HandshakeComplete, now: float) -> None:
-        """The peer is who the offer says, and keys exist: media may flow."""
-        if complete.srtp is None or self._dtls_path is None:
+        """The peer is who the offer says."""
+        if complete.srtp is None:
             self.end(EndReason.HANDSHAKE_FAILED, "no SRTP profile in common")
             return
         self.timeline.secured = now
         self._handshake_deadline = float("inf")
+        if self.rtp is None:
+            self._open_media(complete.srtp, now)
+        log.info("%s: secured with %s, %s", self.call_id, complete.version, complete.srtp.profile.name)
+
+    def _open_media(self, keys: SrtpKeyingMaterial, now: float) -> None:
+        """Keys exist: media may flow, over the path of the handshake."""
         self._path = self._dtls_path
         parameters = self._parameters
         self.rtp = RtpSession(
-            complete.srtp,
+            keys,
             ssrc=parameters.ssrc,
             payload_type=parameters.opus_payload_type,
             cname=parameters.cname,
@@ -432,7 +448,6 @@ class Session:
         self.audio = AudioChain(self.call, self.rtp, self._send_media, parameters.audio_level_extension)
         self._around.clock.add(self)
         self.audio.greet(now)
-        log.info("%s: secured with %s, %s", self.call_id, complete.version, complete.srtp.profile.name)
 
     def _send_media(self, data: bytes) -> None:
         if self._path is not None:
