@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 import trio
 
+from voicegate.net import MetricsRegistry, render
+
 SDP = {"Content-Type": "application/sdp"}
 
 
@@ -197,4 +199,6 @@ async def test_responses_are_counted(http: Any, counters: Any) -> None:
     await http.request("GET", "/live")
     await http.request("GET", "/nothing")
     assert counters.http_responses == {"200": 1, "404": 1}
-    assert 'voicegate_signaling_http_responses_total{status="404"} 1' in counters.prometheus_text()
+    registry = MetricsRegistry()
+    counters.register(registry)
+    assert 'voicegate_signaling_http_responses_total{status="404"} 1' in render(registry.snapshot())

@@ -2,6 +2,9 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
+
+from voicegate.net import MetricsRegistry
 
 
 @dataclass(slots=True)
@@ -21,18 +24,17 @@ class SignalingCounters:
     http_connection_faults: int = 0
     http_responses: Counter[str] = field(default_factory=Counter)
 
-    def prometheus_text(self) -> str:
-        """All of them in Prometheus' text exposition format."""
-        lines: list[str] = []
-        for name, kind, help_text in _METRICS:
-            lines += [f"# HELP voicegate_signaling_{name} {help_text}", f"# TYPE voicegate_signaling_{name} {kind}"]
-            value: int | Counter[str] = getattr(self, name.removesuffix("_total"))
-            if isinstance(value, Counter):
-                label = _LABELS[name]
-                lines += [f'voicegate_signaling_{name}{{{label}="{key}"}} {value[key]}' for key in sorted(value)]
-            else:
-                lines.append(f"voicegate_signaling_{name} {value}")
-        return "\n".join(lines) + "\n"
+    def register(self, registry: MetricsRegistry) -> None:
+        """Let `registry` read all of them."""
+        for name, kind, description in _METRICS:
+            label = _LABELS.get(name)
+            read = partial(self._values, name.removesuffix("_total"))
+            add = registry.read_gauge if kind == "gauge" else registry.read_counter
+            add(f"voicegate_signaling_{name}", description, read, *([label] if label else []))
+
+    def _values(self, name: str) -> dict[tuple[str, ...], int]:
+        value: int | Counter[str] = getattr(self, name)
+        return {(key,): value[key] for key in sorted(value)} if isinstance(value, Counter) else {(): value}
 
 
 _METRICS = (

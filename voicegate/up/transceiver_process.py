@@ -30,7 +30,7 @@ async def serve(control: ControlChannel) -> None:
         trio.open_nursery() as nursery,
     ):
         transceiver.register_metrics(registry)
-        getattr(counters, "register", lambda r: None)(registry)
+        counters.register(registry)
         calls = Calls(transceiver, control, config.agent)
         site = Site(assets=load_assets(), signal_port=config.signal_port, agent=config.agent)
         control.answer("metrics", lambda _: registry.snapshot())
