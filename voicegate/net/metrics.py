@@ -209,7 +209,7 @@ _NAME = re.compile("[a-zA-Z_:][a-zA-Z0-9_:]*")
 
 
 def _label_values(names: LabelValues, labels: Mapping[str, str]) -> LabelValues:
-    if len(labels) != len(names):
+    if labels.keys() != set(names):
         raise LocalError(f"labels {sorted(labels)} were given instead of {sorted(names)}")
     return tuple(labels[name] for name in names)
 

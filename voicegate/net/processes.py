@@ -18,7 +18,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import trio
@@ -73,7 +73,7 @@ class Child:
             return self.ready
 
     async def ask(self, topic: str, body: object = None) -> Any:
-        """Ask the child and wait for its answer (the caller sets a time limit). Raises ChildDied."""
+        """Ask the child, once it is ready, and wait for its answer (the caller sets a time limit). Raises ChildDied."""
         try:
             return await self._questions.ask(topic, body)
         except ChannelClosedError:
@@ -107,9 +107,9 @@ class Child:
 
     async def read_channel(self) -> None:
         """Take in what the child says until it closes the channel."""
-        async with trio.open_nursery() as nursery:
+        async with trio.open_nursery() as nursery, aclosing(self._stream.messages()) as messages:
             try:
-                async for message in self._stream.messages():
+                async for message in messages:
                     await self._take(message, nursery)
             except ControlError as error:
                 _log.error("%s: control channel given up: %s", self.name, error)
