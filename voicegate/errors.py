@@ -2,10 +2,10 @@
 
 A core meets three kinds of trouble and treats each in its own way:
 
-* **Noise**: a datagram that anyone could have sent (malformed, unauthenticated, replayed). It is dropped and counted and
-  never surfaces as an exception from a running connection.
-* **`PeerError`**: something that was addressed to us and is wrong. Parsers raise it for any malformed bytes; a connection
-  that raises or reports it is over.
+* **Noise**: a datagram that anyone could have sent (malformed, unauthenticated, replayed). It is dropped and counted
+  and never surfaces as an exception from a running connection.
+* **`PeerError`**: something that was addressed to us and is wrong. Parsers raise it for any malformed bytes; a
+  connection that raises or reports it is over.
 * **`LocalError`**: our own caller misused the core. It is a bug on this side and says what to do instead.
 """
 
@@ -13,7 +13,8 @@ from enum import Enum
 
 
 class PeerError(Exception):
-    """The peer sent something wrong. `reason` is precise enough to count by, `detail` says what was got and expected."""
+    """The peer sent something wrong. `reason` is precise enough to count by, `detail` says what was got and
+    expected."""
 
     def __init__(self, reason: Enum, detail: str = "") -> None:
         self.reason = reason

@@ -5,14 +5,14 @@
             ...
         # the loop ends when the call ends; returning hangs up
 
-The other half of this object belongs to the transceiver: it delivers frames and collects what is to be played, both once
-per 20 ms and without ever waiting for the agent. Whatever an agent does (never reads, sleeps, raises), the packets of its
-call and of every other call keep their schedule:
+The other half of this object belongs to the transceiver: it delivers frames and collects what is to be played, both
+once per 20 ms and without ever waiting for the agent. Whatever an agent does (never reads, sleeps, raises), the packets
+of its call and of every other call keep their schedule:
 
-* incoming frames wait in a bounded queue; when it is full the *oldest* is dropped and counted, because a voice agent that
-  fell behind wants to hear what is said now;
-* outgoing audio waits in a bounded playout buffer; `play` waits for room in it (backpressure), `play_nowait` says how much
-  found room.
+* incoming frames wait in a bounded queue; when it is full the *oldest* is dropped and counted, because a voice agent
+  that fell behind wants to hear what is said now;
+* outgoing audio waits in a bounded playout buffer; `play` waits for room in it (backpressure), `play_nowait` says how
+  much found room.
 """
 
 import math
@@ -30,16 +30,17 @@ FRAME_SAMPLES = SAMPLE_RATE_HZ * FRAME_MS // 1000
 BYTES_PER_SAMPLE = 2
 
 FRAME_BACKLOG = 250
-"""Incoming frames kept for an agent that is busy: 5 s. More would be stale speech; less would punish a short model call."""
+"""Incoming frames kept for an agent that is busy: 5 s. More would be stale speech; less would punish a short model
+call."""
 
 
 @dataclass(slots=True)
 class AudioFrame:
     """20 ms of what the caller said.
 
-    `pcm` is 960 octets, PCM16 little-endian mono at 24 kHz. `position_ms` counts from the first frame of the call and does
-    not jump when a packet is lost (`concealed` frames fill the gap). `voice` is the sender's own opinion (RFC 6464 audio
-    level) or None where it sent none.
+    `pcm` is 960 octets, PCM16 little-endian mono at 24 kHz. `position_ms` counts from the first frame of the call and
+    does not jump when a packet is lost (`concealed` frames fill the gap). `voice` is the sender's own opinion (RFC 6464
+    audio level) or None where it sent none.
     """
 
     pcm: bytes
@@ -115,7 +116,8 @@ class Call:
         await trio.lowlevel.checkpoint()
 
     def stop(self) -> tuple[float, float]:
-        """Fall silent with the next 20 ms frame. Returns (played_ms, dropped_ms) of what was queued since the last stop."""
+        """Fall silent with the next 20 ms frame. Returns (played_ms, dropped_ms) of what was queued since the last
+        stop."""
         self._stops += 1
         played_ms, dropped_ms = self._playout.clear()
         self._played_some.set()
@@ -137,7 +139,8 @@ class Call:
     # Everything else.
 
     def announce(self, state: str, **details: object) -> None:
-        """Tell the caller's page what the agent is doing: `listening`, `hearing`, `thinking`, `speaking`, or your own word."""
+        """Tell the caller's page what the agent is doing: `listening`, `hearing`, `thinking`, `speaking`, or your own
+        word."""
         self._on_event({"type": "agent", "state": state, **details})
 
     def hang_up(self, reason: str = "") -> None:

@@ -1,7 +1,7 @@
 """`echo`: the caller hears himself, one network round trip later.
 
-The cheapest agent there is: encoded frames are turned round inside the packet reader, so what you hear is the network and
-the relay, and nothing else. Use it to judge a path.
+The cheapest agent there is: encoded frames are turned round inside the packet reader, so what you hear is the network
+and the relay, and nothing else. Use it to judge a path.
 """
 
 from voicegate.agents.call import Call

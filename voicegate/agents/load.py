@@ -20,8 +20,8 @@ class AgentNotFoundError(Exception):
 def load_agent(name: str) -> Agent:
     """Find the agent called `name`: one of `BUILT_IN`, or `module:function` importable from here or the current folder.
 
-    Raises `AgentNotFoundError` with one clear sentence when there is no such thing or it is not an async function of one
-    argument.
+    Raises `AgentNotFoundError` with one clear sentence when there is no such thing or it is not an async function of
+    one argument.
     """
     if name in BUILT_IN:
         return BUILT_IN[name]

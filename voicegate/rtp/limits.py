@@ -28,4 +28,5 @@ FIRST_REPORT_S = 0.1
 """The first report goes out this soon, so that the peer can relate RTP to wall time and measure the round trip."""
 
 REPORT_INTERVAL_S = 1.0
-"""Between reports. RFC 3550 §6.2 allows 5 % of the bandwidth; a report a second is about 1 kb/s next to 32 kb/s of voice."""
+"""Between reports. RFC 3550 §6.2 allows 5 % of the bandwidth; a report a second is about 1 kb/s next to 32 kb/s of
+voice."""

@@ -70,8 +70,8 @@ class RtpSessionStatistics:
 class RtpSession:
     """SRTP, statistics and RTCP for one stream each way.
 
-    `ssrc`, `payload_type`, `first_sequence_number` and `first_timestamp` are of what we send; packets of another payload
-    type than ours are dropped on receipt, because nothing else was negotiated.
+    `ssrc`, `payload_type`, `first_sequence_number` and `first_timestamp` are of what we send; packets of another
+    payload type than ours are dropped on receipt, because nothing else was negotiated.
     """
 
     def __init__(  # noqa: PLR0913 - each is a separate fact of signalling

@@ -3,8 +3,8 @@
 import gc
 
 YOUNG_OBJECTS = 50_000
-"""Objects made and not freed between two looks at the youngest generation. Packets are freed by reference counts, so only
-what stays (a session has some thousands of objects) counts, and collections are rare and small."""
+"""Objects made and not freed between two looks at the youngest generation. Packets are freed by reference counts, so
+only what stays (a session has some thousands of objects) counts, and collections are rare and small."""
 
 
 def keep_collector_off() -> None:
