@@ -1,7 +1,7 @@
 """The relay: one public UDP port for a fleet. It routes by the hint in a check's USERNAME, and after that by the flow.
 
-Read `flow` (who may speak to a client address), then `router` (where a packet goes), then `worker` (the sockets). The wire
-contracts are in `voicegate.routing`.
+Read `flow` (who may speak to a client address), then `router` (where a packet goes), then `worker` (the sockets). The
+wire contracts are in `voicegate.routing`.
 """
 
 from voicegate.relay.config import RelayConfig

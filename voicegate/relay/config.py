@@ -10,8 +10,8 @@ from voicegate.routing import TransceiverRecord, parse_registry
 class RelayConfig:
     """Everything a worker needs besides its sockets. It crosses to the child process as JSON.
 
-    `ingress` is the relay's number, `worker` this worker's in it; both stand in hop entries. `secret` is the fleet secret
-    in hexadecimal. `registry` says which transceiver holds which slots.
+    `ingress` is the relay's number, `worker` this worker's in it; both stand in hop entries. `secret` is the fleet
+    secret in hexadecimal. `registry` says which transceiver holds which slots.
     """
 
     ingress: int

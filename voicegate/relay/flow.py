@@ -9,8 +9,8 @@
  3. Until the flow is validated, at most three octets go out for each that came in, so that nobody who writes a foreign
     address on his packets can aim a fleet at it.
  4. As long as the owner vouches for the flow nobody else takes it over. A check with another hint still reaches the
-    transceiver which that hint names, and its STUN answers pass under the same limit; nothing else does. So whoever spoofs
-    a live client's address sends his victim a few STUN answers, and that is all.
+    transceiver which that hint names, and its STUN answers pass under the same limit; nothing else does. So whoever
+    spoofs a live client's address sends his victim a few STUN answers, and that is all.
  5. The flow ends when its owner releases it, or when nothing came from the client for long enough.
 
 Flags in the hop's entries say what transceivers know; nothing here guesses.
@@ -56,8 +56,9 @@ class LearningRefusal(Enum):
 
 
 class Flow:
-    """One client address at one VIP. `entry` (22 octets, no flags) heads its packets on the hop, `owner` is the hop address
-    of the transceiver they go to, `hint` the ufrag that made the flow (empty if it was rebuilt from an answer)."""
+    """One client address at one VIP. `entry` (22 octets, no flags) heads its packets on the hop, `owner` is the hop
+    address of the transceiver they go to, `hint` the ufrag that made the flow (empty if it was rebuilt from an
+    answer)."""
 
     __slots__ = (
         "address",
@@ -143,8 +144,8 @@ MAX_CONTENDER_OCTETS = 4_096
 
 
 class FlowTable:
-    """All flows of a worker, by the client's socket address for what comes from clients and by the hop entry's first octets
-    for what comes from transceivers. Bounded in every direction."""
+    """All flows of a worker, by the client's socket address for what comes from clients and by the hop entry's first
+    octets for what comes from transceivers. Bounded in every direction."""
 
     def __init__(self, vip_count: int, *, max_flows: int = MAX_FLOWS) -> None:
         self._by_address: list[dict[ClientAddress, Flow]] = [{} for _ in range(vip_count)]

@@ -3,9 +3,9 @@
     RtpPacket ─▶ JitterBuffer ─▶ OpusDecoder ─▶ Call.deliver_nowait        once per tick of the media clock
     SRTP ◀─ RtpSession ◀─ OpusEncoder ◀─ Call.pull_frame                   once per tick of the media clock
 
-Codecs are made when the agent first listens or speaks, so a session costs what its agent uses. While the agent is silent
-a three-octet Opus silence frame goes out on the same 20 ms grid: the receiver's jitter buffer stays warm and the first
-word is not late.
+Codecs are made when the agent first listens or speaks, so a session costs what its agent uses. While the agent is
+silent a three-octet Opus silence frame goes out on the same 20 ms grid: the receiver's jitter buffer stays warm and the
+first word is not late.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,8 @@ OPUS_FRAME_TICKS = 960
 """20 ms on the RTP clock of Opus, which is 48 kHz whatever the audio bandwidth (RFC 7587 §4.1)."""
 
 FADE_FRAMES = 5
-"""Real encoded silence after the last spoken frame, so that the codec's own tail decays before the fixed frame follows."""
+"""Real encoded silence after the last spoken frame, so that the codec's own tail decays before the fixed frame
+follows."""
 
 FRAME_OCTETS = 2 * FRAME_SAMPLES
 SILENT_PCM = bytes(FRAME_OCTETS)

@@ -1,13 +1,13 @@
 """The media clock: one task that gives every session its 20 ms tick.
 
-A task per session that sleeps 20 ms at a time costs a whole core at 1,000 sessions. One task that walks a ring costs the
-wake-ups of the ring only:
+A task per session that sleeps 20 ms at a time costs a whole core at 1,000 sessions. One task that walks a ring costs
+the wake-ups of the ring only:
 
     20 ms  =  |0|1|2|3|4|5|6|7|8|9|   ten phases of 2 ms; a session lives in one phase for its lifetime
                ^ the clock sleeps until the next phase that has members, ticks them, and lets the port flush once
 
-Sessions are spread over the phases, so that no wake-up carries a burst of encodings. Deadlines lie on a fixed grid: a late
-wake-up does not shift the ones after it, and receivers see evenly paced packets.
+Sessions are spread over the phases, so that no wake-up carries a burst of encodings. Deadlines lie on a fixed grid: a
+late wake-up does not shift the ones after it, and receivers see evenly paced packets.
 """
 
 from collections.abc import Callable
@@ -20,8 +20,8 @@ PERIOD_S = 0.020
 STEP_S = PERIOD_S / PHASES
 
 MAX_LAG_S = 0.2
-"""A clock that is this late (the process was suspended) starts a new grid instead of replaying the missed ticks: a burst
-of ten frames would only be thrown away by the receiver."""
+"""A clock that is this late (the process was suspended) starts a new grid instead of replaying the missed ticks: a
+burst of ten frames would only be thrown away by the receiver."""
 
 
 class Ticker(Protocol):

@@ -9,9 +9,9 @@ class TransceiverConfig:
     """Everything a transceiver needs besides its sockets. It crosses to the child process as JSON.
 
     `secret` is the fleet secret in hexadecimal; `certificate_pem` holds the cluster's DTLS certificate and key.
-    `first_slot` and `slot_count` are the leased slots, `generation` theirs. `advertise` is the (host, port) that answers
-    name, the relay's VIP. `relays` are the hop addresses this transceiver accepts bundles from; empty means any that
-    authenticates. `signal_port` and `http_port` are told to the page; 0 if that server is off.
+    `first_slot` and `slot_count` are the leased slots, `generation` theirs. `advertise` is the (host, port) that
+    answers name, the relay's VIP. `relays` are the hop addresses this transceiver accepts bundles from; empty means any
+    that authenticates. `signal_port` and `http_port` are told to the page; 0 if that server is off.
     """
 
     index: int

@@ -20,7 +20,7 @@ from voicegate.ice import is_binding_request, server_ufrag_untrusted
 from voicegate.net import DatagramEndpoint
 from voicegate.routing import FLOW_KEY_LENGTH, HopReceiver, HopRefusal, HopSender, unpack_entry
 from voicegate.transceiver.limits import OWNER_SILENCE_S
-from voicegate.transceiver.path import Path, RelayAddress
+from voicegate.transceiver.path import Path, PathOwner, RelayAddress
 from voicegate.transceiver.session import Session
 
 STUN_END = 4
@@ -115,6 +115,7 @@ class Endpoint:
                 path.session.fail(error)
 
     def _receive_stun(self, path: Path | None, entry: bytes, payload: bytes, relay: RelayAddress, now: float) -> None:
+        session: PathOwner | None
         if is_binding_request(payload):
             ufrag = server_ufrag_untrusted(payload)
             session = self.sessions.get(ufrag) if ufrag is not None else None

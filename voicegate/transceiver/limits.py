@@ -1,8 +1,8 @@
 """Every bound of the transceiver, each with its reason."""
 
 MAX_SESSIONS = 2_000
-"""Sessions of one process. A core carries about 1,000 sessions without and 170 with transcoding; beyond this the process
-is certainly overloaded, so a new caller is better told `capacity` and served by another process."""
+"""Sessions of one process. A core carries about 1,000 sessions without and 170 with transcoding; beyond this the
+process is certainly overloaded, so a new caller is better told `capacity` and served by another process."""
 
 MAX_HANDSHAKES = 4
 """DTLS handshakes begun for one session before it is given up: each costs half a millisecond, and only somebody who
@@ -13,8 +13,8 @@ HANDSHAKE_STALL_S = 2.0
 any handshake at one second of round trip; short enough for a caller whose line an impostor tried to take."""
 
 CONNECT_LIMIT_S = 20.0
-"""From the answer to secured media. A browser gives up after 15 s without an answer to its checks; who keeps checking and
-never secures anything would hold a session for ever."""
+"""From the answer to secured media. A browser gives up after 15 s without an answer to its checks; who keeps checking
+and never secures anything would hold a session for ever."""
 
 OWNER_SILENCE_S = 7.0
 """A client address that belongs to a live session passes to another one only after this much silence: longer than the
@@ -24,7 +24,8 @@ AMPLIFICATION_FACTOR = 3
 """Octets sent per octet received on a path whose owner has not proved to receive ours (RFC 9000 §8.1 uses the same)."""
 
 MAX_NEW_SESSIONS = 64
-"""Accepted calls waiting for their nursery; a burst larger than this finds a process that is not scheduling any more."""
+"""Accepted calls waiting for their nursery; a burst larger than this finds a process that is not scheduling any
+more."""
 
 
 AGENT_GRACE_S = 1.0

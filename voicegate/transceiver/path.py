@@ -9,13 +9,10 @@ A path that is not proven is sent at most three times what came over it, so that
 """
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from voicegate.routing import ANSWERED, FLOW_KEY_LENGTH, RELEASED, VALIDATED, with_flags
 from voicegate.transceiver.limits import AMPLIFICATION_FACTOR
-
-if TYPE_CHECKING:
-    from voicegate.transceiver.session import Session
 
 ClientAddress = tuple[str, int, int]
 """(host, port, VIP index): what the ICE agent knows a path by."""
@@ -24,12 +21,28 @@ RelayAddress = tuple[str, int]
 """The hop socket of a relay worker."""
 
 
+class PathOwner(Protocol):
+    """Whoever a path leads to: a session, as the packet reader sees it."""
+
+    def receive_stun(self, address: ClientAddress, data: bytes, entry: bytes, relay: RelayAddress, now: float) -> None:
+        """One STUN datagram."""
+
+    def receive_dtls(self, path: "Path", data: bytes, entry: bytes, relay: RelayAddress, now: float) -> None:
+        """One DTLS datagram."""
+
+    def receive_media(self, path: "Path", data: bytes, entry: bytes, relay: RelayAddress, now: float) -> None:
+        """One SRTP or SRTCP packet."""
+
+    def fail(self, error: Exception) -> None:
+        """A defect showed; the session ends, and no other."""
+
+
 @dataclass(slots=True, eq=False)
 class Path:
     """One way to a client. `entry` heads everything sent over it, `relay` is where that goes, `arrived_by` the entry of
     the last authenticated packet."""
 
-    session: "Session"
+    session: PathOwner
     address: ClientAddress
     entry: bytes
     relay: RelayAddress

@@ -8,8 +8,8 @@
 2. A handshake whose certificate does not match the offer's fingerprint disqualifies the path, not the session: whoever
    holds the certificate of the offer may still come, over another path. So somebody who merely learnt the ICE password
    cannot take the call.
-3. With the keys media flows. From then on downlink moves to another path only when ICE prefers it *and* an authenticated
-   packet came over it.
+3. With the keys media flows. From then on downlink moves to another path only when ICE prefers it *and* an
+   authenticated packet came over it.
 4. The first reason to end wins. The agent is told, gets a moment to finish, then nursery, sockets' entries, timers and
    keys go together.
 """
@@ -134,7 +134,8 @@ class Session:
     # Lifetime.
 
     async def run(self, agent: Agent) -> None:
-        """Live until something ends the session, then take everything of it away. Never raises for the agent's errors."""
+        """Live until something ends the session, then take everything of it away. Never raises for the agent's
+        errors."""
         try:
             async with trio.open_nursery() as nursery:
                 agent_scope = trio.CancelScope()
@@ -378,8 +379,8 @@ class Session:
                 self._refuse(event, now)
         self._send_dtls(now)
         if self.rtp is None and self._dtls is not None and (keys := self._dtls.srtp) is not None:
-            # The peer's certificate is proved and our Finished is on its way, ahead of what follows: the first frame need
-            # not wait one more round trip for the peer's Finished (the reasoning of TLS False Start, RFC 7918).
+            # The peer's certificate is proved and our Finished is on its way, ahead of what follows: the first frame
+            # need not wait one more round trip for the peer's Finished (the reasoning of TLS False Start, RFC 7918).
             self._open_media(keys, now)
         return is_authentic
 
