@@ -136,6 +136,8 @@ def plan_transceiver(words: argparse.Namespace) -> Plan:
         raise ConfigurationError("--advertise is needed: it is the relay's address as clients see it")
     relays = [HostPort.parse(text.strip(), "--relays") for text in (words.relays or "").split(",") if text.strip()]
     address = HostPort.parse(words.advertise, "--advertise")
+    if not address.port:
+        raise ConfigurationError("--advertise: the relay's port is needed")
     words.advertise = str(HostPort(resolve_host(address.host, "--advertise"), address.port))
     transceivers = _plan_transceivers(
         words,
