@@ -211,7 +211,7 @@ class Session:
             if self.timeline.checked is None:
                 self.timeline.checked = now
         self._drain_ice(now, path)
-        if path.is_claimed and self._dtls is None and self._dtls_role is DtlsRole.CLIENT:
+        if self._dtls is None and self._dtls_role is DtlsRole.CLIENT and self._may_handshake(path):
             self._start_handshake(path, now)
         self._arm_timer()
 
@@ -418,9 +418,12 @@ class Session:
             self.end(EndReason.HANDSHAKE_FAILED, self.end_detail)
             return
         for path in self.paths.values():
-            if path.is_claimed and path is not self._dtls_path and path.address not in self._refused:
+            if path is not self._dtls_path and self._may_handshake(path):
                 self._start_handshake(path, now)
                 return
+
+    def _may_handshake(self, path: Path) -> bool:
+        return path.is_claimed and path.address not in self._refused
 
     def _secure(self, complete: HandshakeComplete, now: float) -> None:
         """The peer is who the offer says."""
@@ -442,7 +445,8 @@ class Session:
             ssrc=parameters.ssrc,
             payload_type=parameters.opus_payload_type,
             cname=parameters.cname,
-            first_sequence_number=int.from_bytes(self._around.random_bytes(2), "big"),
+            # Below the middle, so that a receiver that misses the first packets still guesses the roll-over counter right.
+            first_sequence_number=int.from_bytes(self._around.random_bytes(2), "big") & 0x7FFF,
             first_timestamp=int.from_bytes(self._around.random_bytes(4), "big"),
             now=now,
         )

@@ -1,0 +1,218 @@
+"""A transceiver in virtual time, real clients, and between them a line that speaks the hop protocol like a relay."""
+
+import secrets
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import pytest
+import trio
+import trio.testing
+
+from voicegate.agents import Agent
+from voicegate.client.session import AudioReceived, ClientSession, MediaReady, SessionEvent, SessionFailed
+from voicegate.dtls import Certificate
+from voicegate.ice import Candidate
+from voicegate.media import SILENCE_FRAME
+from voicegate.net import PortStatistics
+from voicegate.routing import (
+    RELEASED,
+    FleetKeys,
+    HopReceiver,
+    HopRefusal,
+    HopSender,
+    pack_entry,
+    unpack_entry,
+)
+from voicegate.transceiver.config import TransceiverConfig
+from voicegate.transceiver.host import Transceiver
+from voicegate.transceiver.process import run_transceiver
+from voicegate.transceiver.session import Session
+
+VIP = ("192.0.2.20", 3478)
+RELAY = ("10.0.0.1", 5000)
+SECRET = "11" * 32
+STEP_S = 0.005
+
+ClientAddress: TypeAlias = tuple[str, int]
+CERTIFICATE = Certificate.generate()
+
+
+class Line:
+    """The relay's place, and the transceiver's port: wraps what clients send, unwraps what they get.
+
+    `lost(data)` decides what gets lost, in either direction. `flags` are those of the last entry for a client.
+    """
+
+    def __init__(self) -> None:
+        keys = FleetKeys.from_secret(bytes.fromhex(SECRET))
+        self.local_address: tuple[Any, ...] = ("10.0.0.2", 6000)
+        self.statistics = PortStatistics()
+        self.inboxes: defaultdict[ClientAddress, list[bytes]] = defaultdict(list)
+        self.flags: dict[ClientAddress, int] = {}
+        self.released: list[ClientAddress] = []
+        self.octets: defaultdict[ClientAddress, list[int]] = defaultdict(lambda: [0, 0])
+        self.lost: Callable[[bytes], bool] = lambda data: False
+        self._sender: HopSender[None] = HopSender(keys.current, keys.hop_keys[keys.current], 1, 1)
+        self._receiver = HopReceiver(keys.hop_keys)
+        self._endpoint: Any = None
+
+    def send(self, data: bytes, addr: tuple[Any, ...]) -> bool:
+        assert addr == RELAY
+        packets = self._receiver.open_untrusted(data, self.local_address)
+        assert not isinstance(packets, HopRefusal)
+        for entry, payload in packets:
+            opened = unpack_entry(entry)
+            client = (opened.host, opened.port)
+            self.flags[client] = opened.flags
+            if opened.flags & RELEASED:
+                self.released.append(client)
+            self.octets[client][1] += len(payload)
+            if payload and not self.lost(payload):
+                self.inboxes[client].append(payload)
+        return True
+
+    async def run(self, receiver: Any) -> None:
+        self._endpoint = receiver
+        await trio.sleep_forever()
+
+    def close(self) -> None:
+        pass
+
+    def from_client(self, address: ClientAddress, *datagrams: bytes) -> None:
+        entry = pack_entry(*address, 0, 0, 0, 0)
+        packets = [(entry, data) for data in datagrams if not self.lost(data)]
+        self.octets[address][0] += sum(len(data) for _, data in packets)
+        if packets:
+            self.from_relay(self._sender.bundle(packets))
+
+    def from_relay(self, bundle: bytes) -> None:
+        self._endpoint.receive_datagram(bundle, RELAY)
+        self._endpoint.batch_done()
+
+
+class Caller:
+    """A client with an address of its own. It talks (a frame of silence every 20 ms) once it can."""
+
+    def __init__(self, line: Line, port: int = 40_000, certificate: Certificate | None = None) -> None:
+        self.line = line
+        self.address: ClientAddress = ("192.0.2.10", port)
+        self.events: list[SessionEvent] = []
+        self.payload = SILENCE_FRAME
+        self.is_talking = True
+        self.is_reachable = True
+        self.core = ClientSession(
+            local_candidates=[Candidate.host_candidate(*self.address)],
+            certificate=certificate or Certificate.generate(),
+            random_bytes=secrets.token_bytes,
+            wall_clock_offset_s=0.0,
+        )
+        self._next_frame = 0.0
+
+    @property
+    def is_secured(self) -> bool:
+        return any(isinstance(event, MediaReady) for event in self.events)
+
+    @property
+    def audio(self) -> list[AudioReceived]:
+        return [event for event in self.events if isinstance(event, AudioReceived)]
+
+    @property
+    def failures(self) -> list[SessionFailed]:
+        return [event for event in self.events if isinstance(event, SessionFailed)]
+
+    def impersonate(self, other: "Caller") -> None:
+        """Know everything that signaling said to somebody else: both ICE credentials."""
+        self.core._credentials = other.core._credentials
+
+    def step(self) -> None:
+        now = trio.current_time()
+        inbox, self.line.inboxes[self.address] = self.line.inboxes[self.address], []
+        if not self.is_reachable:
+            return
+        for data in inbox:
+            self.core.receive_datagram(data, VIP, now)
+        self.core.handle_timeout(now)
+        if (
+            self.core.rtp is not None
+            and self.is_talking
+            and now >= self._next_frame
+            and self.core.state.value != "ended"
+        ):
+            self.core.send_audio(self.payload, 960, False, now)
+            self._next_frame = now + 0.02
+        self.flush()
+        while (event := self.core.next_event()) is not None:
+            self.events.append(event)
+
+    def flush(self) -> None:
+        self.line.from_client(self.address, *(data for data, _ in self.core.datagrams_to_send(trio.current_time())))
+
+    def hang_up(self) -> None:
+        self.core.close(trio.current_time())
+        self.flush()
+
+
+@dataclass(slots=True)
+class House:
+    """A running transceiver and its line."""
+
+    line: Line
+    transceiver: Transceiver
+    told: list[dict[str, object]]
+
+    @property
+    def endpoint(self) -> Any:
+        return self.transceiver._endpoint
+
+    def caller(self, port: int = 40_000, certificate: Certificate | None = None) -> Caller:
+        return Caller(self.line, port, certificate)
+
+    def answer(self, offer: str) -> tuple[Session, str]:
+        return self.transceiver.answer(offer, self.told.append, trio.current_time())
+
+    def call(self, port: int = 40_000) -> tuple[Caller, Session]:
+        """A caller with an answer to its offer."""
+        caller = self.caller(port)
+        session, answer = self.answer(caller.core.offer())
+        caller.core.apply_answer(answer, trio.current_time())
+        return caller, session
+
+    async def pass_time(self, seconds: float, *callers: Caller) -> None:
+        end = trio.current_time() + seconds
+        while trio.current_time() < end:
+            for caller in callers:
+                caller.step()
+            await trio.sleep(STEP_S)
+
+    def is_empty(self) -> bool:
+        """Nothing of any session is left."""
+        around = self.transceiver._around
+        timers = around.schedule.__self__  # type: ignore[attr-defined]
+        return not (
+            self.transceiver.calls
+            or self.endpoint.sessions
+            or self.endpoint._flows
+            or len(timers)
+            or around.clock._phase_of
+        )
+
+
+OpenHouse: TypeAlias = Callable[..., AbstractAsyncContextManager[House]]
+
+
+@pytest.fixture
+def open_house(autojump_clock: trio.testing.MockClock) -> OpenHouse:
+    """`async with open_house(agent) as house:`"""
+
+    @asynccontextmanager
+    async def open_with(agent: Agent, *, agent_name: str = "test") -> AsyncIterator[House]:
+        config = TransceiverConfig(0, SECRET, CERTIFICATE.to_pem(), 0, 0, 64, 1, VIP, (RELAY,), agent_name, 0, 0)
+        line = Line()
+        async with run_transceiver(config, line, agent) as transceiver:
+            await trio.testing.wait_all_tasks_blocked()
+            yield House(line, transceiver, [])
+
+    return open_with

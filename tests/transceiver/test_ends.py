@@ -1,0 +1,113 @@
+"""Each end has one reason, counted once, and leaves nothing behind."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+import trio.testing
+
+from voicegate.agents.echo import echo
+from voicegate.sdp import SdpError
+from voicegate.transceiver import host as host_module
+from voicegate.transceiver.ends import EndReason
+from voicegate.transceiver.host import FullError
+from voicegate.transceiver.limits import CONNECT_LIMIT_S
+
+if TYPE_CHECKING:
+    from tests.transceiver.conftest import House, OpenHouse
+
+
+async def gone(house: House, reason: str) -> None:
+    await trio.testing.wait_all_tasks_blocked()
+    assert house.transceiver.ends == {reason: 1}
+    assert house.is_empty()
+
+
+async def test_a_client_that_vanishes_is_given_up_after_thirty_seconds(open_house: OpenHouse) -> None:
+    async with open_house(echo) as house:
+        caller, session = house.call()
+        await house.pass_time(2.0, caller)
+        vanished_at = trio.current_time()
+        with trio.fail_after(60):
+            assert await session.wait_ended() == "consent expired"
+        assert 25 < trio.current_time() - vanished_at < 32
+        await gone(house, "consent expired")
+
+
+async def test_a_client_that_never_comes(open_house: OpenHouse) -> None:
+    async with open_house(echo) as house:
+        _, session = house.call()
+        with trio.fail_after(60):
+            assert await session.wait_ended() == "never connected"
+        await gone(house, "never connected")
+
+
+async def test_a_client_that_checks_and_never_secures_anything(open_house: OpenHouse) -> None:
+    async with open_house(echo) as house:
+        caller, session = house.call()
+        house.line.lost = lambda data: 20 <= data[0] < 64
+        began = trio.current_time()
+        await house.pass_time(CONNECT_LIMIT_S + 5, caller)
+        assert await session.wait_ended() == "handshake failed"
+        assert trio.current_time() - began < CONNECT_LIMIT_S + 6
+        await gone(house, "handshake failed")
+
+
+@pytest.mark.parametrize("reason", [EndReason.PEER_BYE, EndReason.HUNG_UP, EndReason.SHUTDOWN])
+async def test_an_end_from_outside_is_heard_by_the_caller(open_house: OpenHouse, reason: EndReason) -> None:
+    async with open_house(echo) as house:
+        caller, session = house.call()
+        await house.pass_time(1.0, caller)
+        if reason is EndReason.SHUTDOWN:
+            house.transceiver.end_all(reason)
+        else:
+            assert house.transceiver.hang_up(session.call_id, reason)
+        assert await session.wait_ended() == reason.value
+        await house.pass_time(0.1, caller)
+        assert [failure.detail for failure in caller.failures] == ["it closed the secure connection"]
+        assert not house.transceiver.hang_up(session.call_id, reason)
+        await gone(house, reason.value)
+
+
+async def test_the_first_reason_wins(open_house: OpenHouse) -> None:
+    async with open_house(echo) as house:
+        caller, session = house.call()
+        await house.pass_time(1.0, caller)
+        session.end(EndReason.HUNG_UP)
+        caller.hang_up()
+        assert await session.wait_ended() == "hung up"
+        await gone(house, "hung up")
+
+
+async def test_leaving_the_process_ends_all_sessions(open_house: OpenHouse) -> None:
+    async with open_house(echo) as house:
+        caller, session = house.call()
+        await house.pass_time(1.0, caller)
+    assert await session.wait_ended() == "shutdown"
+    caller.step()
+    assert [failure.detail for failure in caller.failures] == ["it closed the secure connection"]
+
+
+async def test_a_full_process_says_so(open_house: OpenHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host_module, "MAX_SESSIONS", 1)
+    async with open_house(echo) as house:
+        caller, _ = house.call()
+        with pytest.raises(FullError):
+            house.call(41_000)
+        await house.pass_time(1.0, caller)
+        assert caller.is_secured
+        assert len(house.endpoint.sessions) == 1
+
+
+@pytest.mark.parametrize("damage", [("opus/48000/2", "speex/48000/2"), ("a=fingerprint", "a=finger"), ("v=0", "w=0")])
+async def test_an_offer_that_cannot_be_used_leaves_nothing_behind(
+    open_house: OpenHouse, damage: tuple[str, str]
+) -> None:
+    async with open_house(echo) as house:
+        with pytest.raises(SdpError):
+            house.answer(house.caller().core.offer().replace(*damage))
+        await trio.testing.wait_all_tasks_blocked()
+        assert house.is_empty()
+        assert house.transceiver.started == 0
