@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize("seconds_of_talk", [0.0, 2.0])
-async def test_an_agent_that_raises_ends_its_call_only(open_house: OpenHouse, seconds_of_talk: float) -> None:
+async def test_an_agent_that_raises_ends_its_call_only(
+    autojump_clock: trio.testing.MockClock, open_house: OpenHouse, seconds_of_talk: float
+) -> None:
     started = 0
 
     async def faulty_at_first(call: Call) -> None:
@@ -46,7 +48,9 @@ async def test_an_agent_that_raises_ends_its_call_only(open_house: OpenHouse, se
             assert [failure.detail for failure in caller.failures] == ["it closed the secure connection"]
 
 
-async def test_an_agent_that_never_reads_loses_the_oldest_frames_and_nothing_else(open_house: OpenHouse) -> None:
+async def test_an_agent_that_never_reads_loses_the_oldest_frames_and_nothing_else(
+    autojump_clock: trio.testing.MockClock, open_house: OpenHouse
+) -> None:
     calls: list[Call] = []
 
     async def deaf(call: Call) -> None:
@@ -68,7 +72,9 @@ async def test_an_agent_that_never_reads_loses_the_oldest_frames_and_nothing_els
         assert await session.wait_ended() == "dtls closed"
 
 
-async def test_an_agent_that_ignores_the_end_is_cancelled_after_its_grace(open_house: OpenHouse) -> None:
+async def test_an_agent_that_ignores_the_end_is_cancelled_after_its_grace(
+    autojump_clock: trio.testing.MockClock, open_house: OpenHouse
+) -> None:
     cancelled_at: list[float] = []
 
     async def stubborn(call: Call) -> None:
@@ -88,7 +94,9 @@ async def test_an_agent_that_ignores_the_end_is_cancelled_after_its_grace(open_h
         assert house.is_empty()
 
 
-async def test_an_agent_may_finish_after_the_end_within_its_grace(open_house: OpenHouse) -> None:
+async def test_an_agent_may_finish_after_the_end_within_its_grace(
+    autojump_clock: trio.testing.MockClock, open_house: OpenHouse
+) -> None:
     tidied = False
 
     async def tidy(call: Call) -> None:
@@ -107,7 +115,9 @@ async def test_an_agent_may_finish_after_the_end_within_its_grace(open_house: Op
 
 
 @pytest.mark.parametrize("way", ["returns", "hangs up"])
-async def test_an_agent_that_is_done_ends_the_call(open_house: OpenHouse, way: str) -> None:
+async def test_an_agent_that_is_done_ends_the_call(
+    autojump_clock: trio.testing.MockClock, open_house: OpenHouse, way: str
+) -> None:
     async def brief(call: Call) -> None:
         await trio.sleep(1.0)
         if way == "hangs up":

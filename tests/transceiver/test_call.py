@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize("client_is_active", [False, True])
-async def test_an_echo_call_from_offer_to_bye(open_house: OpenHouse, client_is_active: bool) -> None:
+async def test_an_echo_call_from_offer_to_bye(
+    autojump_clock: trio.testing.MockClock, open_house: OpenHouse, client_is_active: bool
+) -> None:
     async with open_house(echo) as house:
         caller = house.caller()
         offer = caller.core.offer()
@@ -40,7 +42,9 @@ async def test_an_echo_call_from_offer_to_bye(open_house: OpenHouse, client_is_a
     assert house.told[0]["state"] == "speaking"
 
 
-async def test_the_first_frame_does_not_wait_for_the_last_flight(open_house: OpenHouse) -> None:
+async def test_the_first_frame_does_not_wait_for_the_last_flight(
+    autojump_clock: trio.testing.MockClock, open_house: OpenHouse
+) -> None:
     async with open_house(echo) as house:
         caller, session = house.call()
         while session.rtp is None:

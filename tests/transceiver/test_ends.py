@@ -25,7 +25,9 @@ async def gone(house: House, reason: str) -> None:
     assert house.is_empty()
 
 
-async def test_a_client_that_vanishes_is_given_up_after_thirty_seconds(open_house: OpenHouse) -> None:
+async def test_a_client_that_vanishes_is_given_up_after_thirty_seconds(
+    autojump_clock: trio.testing.MockClock, open_house: OpenHouse
+) -> None:
     async with open_house(echo) as house:
         caller, session = house.call()
         await house.pass_time(2.0, caller)
@@ -36,7 +38,7 @@ async def test_a_client_that_vanishes_is_given_up_after_thirty_seconds(open_hous
         await gone(house, "consent expired")
 
 
-async def test_a_client_that_never_comes(open_house: OpenHouse) -> None:
+async def test_a_client_that_never_comes(autojump_clock: trio.testing.MockClock, open_house: OpenHouse) -> None:
     async with open_house(echo) as house:
         _, session = house.call()
         with trio.fail_after(60):
@@ -44,7 +46,9 @@ async def test_a_client_that_never_comes(open_house: OpenHouse) -> None:
         await gone(house, "never connected")
 
 
-async def test_a_client_that_checks_and_never_secures_anything(open_house: OpenHouse) -> None:
+async def test_a_client_that_checks_and_never_secures_anything(
+    autojump_clock: trio.testing.MockClock, open_house: OpenHouse
+) -> None:
     async with open_house(echo) as house:
         caller, session = house.call()
         house.line.lost = lambda data: 20 <= data[0] < 64
@@ -56,7 +60,9 @@ async def test_a_client_that_checks_and_never_secures_anything(open_house: OpenH
 
 
 @pytest.mark.parametrize("reason", [EndReason.PEER_BYE, EndReason.HUNG_UP, EndReason.SHUTDOWN])
-async def test_an_end_from_outside_is_heard_by_the_caller(open_house: OpenHouse, reason: EndReason) -> None:
+async def test_an_end_from_outside_is_heard_by_the_caller(
+    autojump_clock: trio.testing.MockClock, open_house: OpenHouse, reason: EndReason
+) -> None:
     async with open_house(echo) as house:
         caller, session = house.call()
         await house.pass_time(1.0, caller)
@@ -71,7 +77,7 @@ async def test_an_end_from_outside_is_heard_by_the_caller(open_house: OpenHouse,
         await gone(house, reason.value)
 
 
-async def test_the_first_reason_wins(open_house: OpenHouse) -> None:
+async def test_the_first_reason_wins(autojump_clock: trio.testing.MockClock, open_house: OpenHouse) -> None:
     async with open_house(echo) as house:
         caller, session = house.call()
         await house.pass_time(1.0, caller)
@@ -81,7 +87,9 @@ async def test_the_first_reason_wins(open_house: OpenHouse) -> None:
         await gone(house, "hung up")
 
 
-async def test_leaving_the_process_ends_all_sessions(open_house: OpenHouse) -> None:
+async def test_leaving_the_process_ends_all_sessions(
+    autojump_clock: trio.testing.MockClock, open_house: OpenHouse
+) -> None:
     async with open_house(echo) as house:
         caller, session = house.call()
         await house.pass_time(1.0, caller)
@@ -90,7 +98,9 @@ async def test_leaving_the_process_ends_all_sessions(open_house: OpenHouse) -> N
     assert [failure.detail for failure in caller.failures] == ["it closed the secure connection"]
 
 
-async def test_a_full_process_says_so(open_house: OpenHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_full_process_says_so(
+    autojump_clock: trio.testing.MockClock, open_house: OpenHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(host_module, "MAX_SESSIONS", 1)
     async with open_house(echo) as house:
         caller, _ = house.call()
@@ -103,7 +113,7 @@ async def test_a_full_process_says_so(open_house: OpenHouse, monkeypatch: pytest
 
 @pytest.mark.parametrize("damage", [("opus/48000/2", "speex/48000/2"), ("a=fingerprint", "a=finger"), ("v=0", "w=0")])
 async def test_an_offer_that_cannot_be_used_leaves_nothing_behind(
-    open_house: OpenHouse, damage: tuple[str, str]
+    autojump_clock: trio.testing.MockClock, open_house: OpenHouse, damage: tuple[str, str]
 ) -> None:
     async with open_house(echo) as house:
         with pytest.raises(SdpError):

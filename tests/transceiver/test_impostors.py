@@ -30,7 +30,7 @@ def offered(house: House, *, client_is_active: bool) -> tuple[object, ...]:
 @pytest.mark.parametrize("client_is_active", [False, True])
 @pytest.mark.parametrize("impostor_is_first", [False, True])
 async def test_two_clients_with_one_ufrag_the_one_whose_fingerprint_matches_keeps_the_session(
-    open_house: OpenHouse, impostor_is_first: bool, client_is_active: bool
+    autojump_clock: trio.testing.MockClock, open_house: OpenHouse, impostor_is_first: bool, client_is_active: bool
 ) -> None:
     async with open_house(echo) as house:
         caller = house.caller(40_000)
@@ -55,7 +55,9 @@ async def test_two_clients_with_one_ufrag_the_one_whose_fingerprint_matches_keep
         assert len(caller.audio) - heard > 90
 
 
-async def test_a_wrong_fingerprint_ends_in_handshake_failed(open_house: OpenHouse) -> None:
+async def test_a_wrong_fingerprint_ends_in_handshake_failed(
+    autojump_clock: trio.testing.MockClock, open_house: OpenHouse
+) -> None:
     async with open_house(echo) as house:
         caller = house.caller()
         stranger = house.caller(1)
@@ -74,7 +76,9 @@ async def test_a_wrong_fingerprint_ends_in_handshake_failed(open_house: OpenHous
         assert house.is_empty()
 
 
-async def test_a_wrong_password_is_not_answered_as_a_check(open_house: OpenHouse) -> None:
+async def test_a_wrong_password_is_not_answered_as_a_check(
+    autojump_clock: trio.testing.MockClock, open_house: OpenHouse
+) -> None:
     async with open_house(echo) as house:
         caller, session = house.call()
         assert caller.core._ice is not None
@@ -99,7 +103,9 @@ async def test_a_wrong_password_is_not_answered_as_a_check(open_house: OpenHouse
 
 
 @pytest.mark.parametrize("spelling", ["unknown", "not canonical", "short", "empty"])
-async def test_an_unknown_or_misspelt_ufrag_is_a_counted_drop(open_house: OpenHouse, spelling: str) -> None:
+async def test_an_unknown_or_misspelt_ufrag_is_a_counted_drop(
+    autojump_clock: trio.testing.MockClock, open_house: OpenHouse, spelling: str
+) -> None:
     async with open_house(echo) as house:
         caller, session = house.call()
         ufrag = session.ufrag.decode()

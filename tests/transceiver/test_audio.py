@@ -1,0 +1,130 @@
+"""What an agent says leaves on the 20 ms grid; what a caller says reaches the agent whole, lost packets concealed."""
+
+from __future__ import annotations
+
+import math
+import random
+from array import array
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+import trio.testing
+
+from voicegate.agents import FRAME_SAMPLES, SAMPLE_RATE_HZ, AudioFrame, Call
+from voicegate.media import SILENCE_FRAME, OpusDecoder, OpusEncoder
+
+if TYPE_CHECKING:
+    from tests.transceiver.conftest import OpenHouse
+
+
+def tone(seconds: float, hertz: float = 400.0) -> bytes:
+    count = round(seconds * SAMPLE_RATE_HZ)
+    return array(
+        "h", (round(9000 * math.sin(2 * math.pi * hertz * index / SAMPLE_RATE_HZ)) for index in range(count))
+    ).tobytes()
+
+
+def loudness(pcm: bytes) -> float:
+    samples = array("h", pcm)
+    return math.sqrt(sum(sample * sample for sample in samples) / len(samples))
+
+
+async def test_a_burst_of_audio_leaves_evenly(autojump_clock: trio.testing.MockClock, open_house: OpenHouse) -> None:
+    async def talk(call: Call) -> None:
+        await trio.sleep(0.5)
+        await call.play(tone(1.0))
+        await call.wait_played()
+        await call.wait_ended()
+
+    async with open_house(talk) as house:
+        caller, _ = house.call()
+        await house.pass_time(3.0, caller)
+        packets = [event.packet for event in caller.audio]
+        steps = {(b.timestamp - a.timestamp) & 0xFFFFFFFF for a, b in pairwise(packets)}
+        assert steps == {960}
+        assert {(b.sequence_number - a.sequence_number) & 0xFFFF for a, b in pairwise(packets)} == {1}
+        arrivals = [event.now for event in caller.audio[2:]]
+        gaps = [b - a for a, b in pairwise(arrivals)]
+        assert max(gaps) < 0.031  # The line is looked at every 5 ms.
+        assert sum(gaps) / len(gaps) == pytest.approx(0.02, abs=0.0005)
+        decoder = OpusDecoder()
+        heard = [loudness(decoder.decode(packet.payload)) > 1000 for packet in packets]
+        assert 48 <= sum(heard) <= 53
+        # RFC 3551 §4.1: the marker stands at the first packet of a talkspurt and nowhere else.
+        marked = [index for index, packet in enumerate(packets) if packet.marker]
+        assert marked[0] == 0
+        assert len(marked) == 2
+        assert abs(marked[1] - heard.index(True)) <= 1
+
+
+async def test_stop_falls_silent_with_the_next_frame(
+    autojump_clock: trio.testing.MockClock, open_house: OpenHouse
+) -> None:
+    stopped_at = 0.0
+    played: tuple[float, float] = (0.0, 0.0)
+
+    async def talk(call: Call) -> None:
+        nonlocal stopped_at, played
+        call.play_nowait(tone(5.0))
+        await trio.sleep(2.0)
+        stopped_at, played = trio.current_time(), call.stop()
+        await call.wait_ended()
+
+    async with open_house(talk) as house:
+        caller, _ = house.call()
+        await house.pass_time(4.0, caller)
+        decoder = OpusDecoder()
+        loud = [event.now for event in caller.audio if loudness(decoder.decode(event.packet.payload)) > 1000]
+        assert max(loud) - stopped_at <= 0.02 + 0.02  # One frame, and the codec's own tail.
+        played_ms, dropped_ms = played
+        assert played_ms + dropped_ms == pytest.approx(5000)
+        assert played_ms == pytest.approx(20 * len(loud), abs=60)
+
+
+@pytest.mark.parametrize("loss", [0.0, 0.1])
+async def test_the_agent_hears_every_moment_once(
+    autojump_clock: trio.testing.MockClock, open_house: OpenHouse, loss: float
+) -> None:
+    frames: list[AudioFrame] = []
+
+    async def listen(call: Call) -> None:
+        frames.extend([frame async for frame in call])
+
+    chance = random.Random(7)
+    async with open_house(listen) as house:
+        caller, session = house.call()
+        await house.pass_time(0.5, caller)
+        house.line.lost = lambda data: 128 <= data[0] < 192 and chance.random() < loss
+        encoder = OpusEncoder()
+        said = tone(3.0)
+        for start in range(0, len(said), 2 * FRAME_SAMPLES):
+            caller.payload = encoder.encode(said[start : start + 2 * FRAME_SAMPLES])
+            await house.pass_time(0.02, caller)
+        caller.payload = SILENCE_FRAME
+        await house.pass_time(0.5, caller)
+        house.line.lost = lambda data: False
+        caller.hang_up()
+        await session.wait_ended()
+    assert [frame.position_ms for frame in frames] == list(range(0, 20 * len(frames), 20))
+    assert all(len(frame.pcm) == 2 * FRAME_SAMPLES for frame in frames)
+    assert len(frames) > 3.5 / 0.02
+    loud = sum(loudness(frame.pcm) > 1000 for frame in frames)
+    assert loud * 0.02 == pytest.approx(3.0, rel=0.06 + loss)
+    concealed = sum(frame.concealed for frame in frames)
+    if loss:
+        assert 5 < concealed < 40
+    else:
+        assert concealed <= 3
+
+
+async def test_silence_keeps_the_line_warm(autojump_clock: trio.testing.MockClock, open_house: OpenHouse) -> None:
+    async def silent(call: Call) -> None:
+        await call.wait_ended()
+
+    async with open_house(silent) as house:
+        caller, _ = house.call()
+        await house.pass_time(2.0, caller)
+        assert {event.packet.payload for event in caller.audio} == {SILENCE_FRAME}
+        assert len(caller.audio) > 90

@@ -1,0 +1,140 @@
+"""What comes from the network raises nothing, and a defect of ours ends one session."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trio
+import trio.testing
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from voicegate.agents import Call
+from voicegate.agents.echo import echo
+from voicegate.routing import FleetKeys, HopSender, pack_entry
+
+if TYPE_CHECKING:
+    from tests.transceiver.conftest import OpenHouse
+
+
+async def listen(call: Call) -> None:
+    async for _ in call:
+        pass
+
+
+def faulty(*_: Any, **__: Any) -> Any:
+    raise ZeroDivisionError("a defect")
+
+
+@pytest.mark.parametrize("where", ["media", "dtls", "stun", "tick", "timer"])
+async def test_a_defect_ends_the_session_it_shows_in(
+    autojump_clock: trio.testing.MockClock,
+    open_house: OpenHouse,
+    monkeypatch: pytest.MonkeyPatch,
+    where: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with open_house(listen) as house:
+        caller, session = house.call()
+        other, other_session = house.call(41_000)
+        await house.pass_time(1.0, caller, other)
+        assert session.rtp is not None
+        assert session.audio is not None
+        assert session._dtls is not None
+        owner, name = {
+            "media": (session.rtp, "receive_rtp"),
+            "dtls": (session._dtls, "receive_datagram"),
+            "stun": (session._ice, "receive_datagram"),
+            "tick": (session.audio, "tick"),
+            "timer": (session._ice, "handle_timeout"),
+        }[where]
+        monkeypatch.setattr(type(owner), name, _for_one(owner, getattr(type(owner), name)))
+        if where == "dtls":
+            house.line.from_client(caller.address, b"\x16\xfe\xfd" + bytes(30))
+        await house.pass_time(35.0, caller, other)
+        assert await session.wait_ended() == "internal error"
+        assert session.end_detail == "ZeroDivisionError"
+        assert "session failed" in caplog.text
+        assert other_session.end_reason is None
+        heard = len(other.audio)
+        await house.pass_time(1.0, other)
+        assert len(other.audio) - heard > 45
+        assert house.transceiver.ends == {"internal error": 1}
+
+
+def _for_one(owner: object, method: Any) -> Any:
+    def call(self: object, *arguments: Any, **named: Any) -> Any:
+        if self is owner:
+            return faulty()
+        return method(self, *arguments, **named)
+
+    return call
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(noise=st.lists(st.tuples(st.booleans(), st.binary(max_size=80)), min_size=1, max_size=60))
+def test_noise_raises_nothing_and_ends_nothing(noise: list[tuple[bool, bytes]]) -> None:
+    async def main() -> None:
+        from tests.transceiver.conftest import SECRET, open_house_with  # noqa: PLC0415
+
+        keys = FleetKeys.from_secret(bytes.fromhex(SECRET))
+        sender: HopSender[None] = HopSender(keys.current, keys.hop_keys[keys.current], 2, 1)
+        async with open_house_with(echo) as house:
+            caller, session = house.call()
+            await house.pass_time(0.5, caller)
+            for from_its_address, data in noise:
+                host, port = caller.address if from_its_address else ("198.51.100.1", 9)
+                house.line.from_relay(sender.bundle([(pack_entry(host, port, 0, 0, 0, 0xFF), data)]))
+                house.line.from_relay(data)
+            heard = len(caller.audio)
+            await house.pass_time(0.5, caller)
+            assert len(caller.audio) - heard > 20
+            assert session.end_reason is None
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+async def test_an_empty_payload_never_reaches_the_decoder(
+    autojump_clock: trio.testing.MockClock, open_house: OpenHouse
+) -> None:
+    frames = 0
+
+    async def count(call: Call) -> None:
+        nonlocal frames
+        async for _ in call:
+            frames += 1
+
+    async with open_house(count) as house:
+        caller, session = house.call()
+        await house.pass_time(1.0, caller)
+        caller.payload = b""
+        await house.pass_time(0.5, caller)
+        caller.payload = b"\xf8\xff\xfe"
+        before = frames
+        await house.pass_time(1.0, caller)
+        assert frames - before > 40
+        assert session.audio is not None
+        assert session.audio.undecodable_frames == 0
+
+
+async def test_a_payload_that_is_no_opus_is_a_concealed_frame(
+    autojump_clock: trio.testing.MockClock, open_house: OpenHouse
+) -> None:
+    concealed: list[bool] = []
+
+    async def look(call: Call) -> None:
+        concealed.extend([frame.concealed async for frame in call])
+
+    async with open_house(look) as house:
+        caller, session = house.call()
+        await house.pass_time(1.0, caller)
+        caller.payload = b"\xff\xff\xff\xff"
+        await house.pass_time(0.1, caller)
+        caller.payload = b"\xf8\xff\xfe"
+        await house.pass_time(1.0, caller)
+        assert session.end_reason is None
+        caller.hang_up()
+        await session.wait_ended()
+    assert True in concealed
+    assert concealed[-20:] == [False] * 20
