@@ -1,0 +1,138 @@
+"""A live flow belongs to the transceiver that vouches for it, whoever writes its client's address on his packets."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.relay.conftest import CLIENT, DTLS, RTP, FakeTransceiver, Fleet, binding_request, binding_response
+from voicegate.relay.limits import OWNER_SILENCE_S
+from voicegate.routing import ANSWERED, RELEASED, VALIDATED
+
+
+def establish(fleet: Fleet, transceiver: FakeTransceiver) -> bytes:
+    """A validated flow of CLIENT; gives its entry."""
+    fleet.from_client(binding_request(transceiver.hint()))
+    entry = transceiver.received[-1][2]
+    transceiver.send(entry, binding_response(), ANSWERED)
+    fleet.from_client(DTLS)
+    transceiver.send(entry, DTLS, ANSWERED | VALIDATED)
+    return entry
+
+
+def test_a_spoofed_check_gets_its_answer_sent_to_the_victim_and_nothing_else(fleet: Fleet) -> None:
+    """The scenario of mediasoup's issue 1690: one client address, two sessions, packets to the wrong one."""
+    owner, attacker = fleet.transceivers
+    entry = establish(fleet, owner)
+    before = len(fleet.heard())
+    for _ in range(50):
+        fleet.now += 0.1
+        spoofed = binding_request(attacker.hint())
+        fleet.from_client(spoofed)
+        answer = binding_response(len(spoofed))
+        attacker.send(entry, answer, ANSWERED | VALIDATED)
+        attacker.send(entry, DTLS, ANSWERED | VALIDATED)
+        attacker.send(entry, RTP, ANSWERED | VALIDATED)
+        # The victim's own call goes on in both directions.
+        fleet.from_client(RTP, binding_request(owner.hint()))
+        assert owner.payloads[-2] == RTP
+        owner.send(entry, binding_response(), ANSWERED | VALIDATED)
+        owner.send(entry, RTP, ANSWERED | VALIDATED)
+    heard = fleet.heard()[before:]
+    assert DTLS not in heard
+    assert heard.count(RTP) == 50
+    assert len(heard) == 150
+    assert all(payload[0] < 4 for payload in attacker.payloads)
+    assert fleet.drops() == {"NOT_OWNER": 100}
+    assert fleet.router.takeovers == 0
+
+
+def test_what_a_contender_may_say_is_bounded(fleet: Fleet) -> None:
+    owner, attacker = fleet.transceivers
+    entry = establish(fleet, owner)
+    check = binding_request(attacker.hint())
+    fleet.from_client(check)
+    before = sum(map(len, fleet.heard()))
+    for _ in range(100):
+        attacker.send(entry, binding_response(40), ANSWERED)
+    assert 0 < sum(map(len, fleet.heard())) - before <= 3 * len(check)
+
+
+def test_a_transceiver_that_no_check_named_may_say_nothing(fleet: Fleet) -> None:
+    owner, other = fleet.transceivers
+    entry = establish(fleet, owner)
+    before = len(fleet.heard())
+    other.send(entry, binding_response(), ANSWERED | VALIDATED)
+    assert len(fleet.heard()) == before
+
+
+@pytest.mark.parametrize("silence_s", [OWNER_SILENCE_S - 0.1, OWNER_SILENCE_S + 0.1])
+def test_a_silent_owner_loses_the_flow_and_not_before(fleet: Fleet, silence_s: float) -> None:
+    owner, successor = fleet.transceivers
+    entry = establish(fleet, owner)
+    # Media that goes out says nothing about who is at the other end: it does not vouch.
+    for _ in range(10):
+        fleet.now += silence_s / 10
+        owner.send(entry, RTP, ANSWERED | VALIDATED)
+    fleet.from_client(binding_request(successor.hint()))
+    successor.send(entry, binding_response(), ANSWERED)
+    fleet.from_client(DTLS)
+    is_over = silence_s > OWNER_SILENCE_S
+    assert (successor if is_over else owner).payloads[-1] == DTLS
+    assert fleet.router.takeovers == int(is_over)
+
+
+def test_an_answered_check_vouches(fleet: Fleet) -> None:
+    owner, successor = fleet.transceivers
+    entry = establish(fleet, owner)
+    for _ in range(10):
+        fleet.now += 5.0  # The slowest browser's interval.
+        fleet.from_client(binding_request(owner.hint()), binding_request(successor.hint()))
+        owner.send(entry, binding_response(), ANSWERED)
+        successor.send(entry, binding_response(), ANSWERED)
+    assert fleet.router.takeovers == 0
+    fleet.from_client(RTP)
+    assert owner.payloads[-1] == RTP
+
+
+def test_a_released_address_is_free_at_once(fleet: Fleet) -> None:
+    owner, successor = fleet.transceivers
+    entry = establish(fleet, owner)
+    owner.send(entry, b"", RELEASED)
+    fleet.from_client(binding_request(successor.hint()))
+    successor.send(entry, binding_response(), ANSWERED)
+    fleet.from_client(DTLS)
+    assert successor.payloads[-1] == DTLS
+
+
+def test_only_the_owner_can_release(fleet: Fleet) -> None:
+    owner, other = fleet.transceivers
+    entry = establish(fleet, owner)
+    other.send(entry, b"", RELEASED)
+    fleet.from_client(RTP)
+    assert owner.payloads[-1] == RTP
+    assert fleet.drops() == {"NOT_OWNER": 1}
+
+
+def test_who_takes_a_flow_over_begins_unvalidated(fleet: Fleet) -> None:
+    owner, successor = fleet.transceivers
+    entry = establish(fleet, owner)
+    fleet.now += OWNER_SILENCE_S + 1
+    check = binding_request(successor.hint())
+    fleet.from_client(check)
+    before = sum(map(len, fleet.heard()))
+    for _ in range(50):
+        successor.send(entry, bytes([22]) + bytes(99), ANSWERED)
+    assert sum(map(len, fleet.heard())) - before <= 3 * len(check)
+
+
+def test_whoever_answers_first_owns_a_pending_flow_and_the_other_may_still_answer(fleet: Fleet) -> None:
+    first, second = fleet.transceivers
+    fleet.from_client(binding_request(first.hint()), binding_request(second.hint()))
+    entry = first.received[0][2]
+    second.send(entry, binding_response(), ANSWERED)
+    first.send(entry, binding_response(), ANSWERED)
+    assert len(fleet.heard()) == 2
+    fleet.from_client(DTLS)
+    assert second.payloads[-1] == DTLS
+    assert DTLS not in first.payloads
+    assert fleet.heard(CLIENT) == fleet.heard()

@@ -1,0 +1,84 @@
+"""A worker on real sockets: client ⇄ public socket ⇄ router ⇄ hop socket ⇄ transceiver."""
+
+from __future__ import annotations
+
+import json
+import socket
+
+import trio
+
+from tests.relay.conftest import DTLS, RTP, binding_request, binding_response
+from voicegate.net import DatagramPort, MetricsRegistry, open_datagram_socket, render
+from voicegate.relay import RelayConfig, RelayWorker
+from voicegate.routing import (
+    ANSWERED,
+    VALIDATED,
+    FleetKeys,
+    Hint,
+    HintKind,
+    HopReceiver,
+    HopRefusal,
+    HopSender,
+    TransceiverRecord,
+    with_flags,
+)
+
+SECRET = "22" * 32
+
+
+async def test_a_worker_carries_packets_both_ways() -> None:
+    keys = FleetKeys.from_secret(bytes.fromhex(SECRET))
+    public, hop = (DatagramPort(open_datagram_socket("127.0.0.1", 0)) for _ in range(2))
+    client, transceiver = (socket.socket(type=socket.SOCK_DGRAM) for _ in range(2))
+    with public, hop, client, transceiver:
+        for each in (client, transceiver):
+            each.bind(("127.0.0.1", 0))
+            each.settimeout(10)
+        record = TransceiverRecord("t", 0, ((0, 9),), 1, transceiver.getsockname())
+        worker = RelayWorker(RelayConfig(0, 5, SECRET, (record,)), [public], hop)
+        receiver = HopReceiver(keys.hop_keys)
+        sender: HopSender[None] = HopSender(keys.current, keys.hop_keys[keys.current], 0x8000, 1)
+
+        async def received(sock: socket.socket) -> tuple[bytes, tuple[str, int]]:
+            return await trio.to_thread.run_sync(sock.recvfrom, 2048)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(worker.run)
+            check = binding_request(keys.hint_codec().mint(Hint(HintKind.PINNED, 0, 3, 1, bytes(5))))
+            client.sendto(check, public.local_address)
+            bundle, relay = await received(transceiver)
+            opened = receiver.open_untrusted(bundle, relay)
+            assert not isinstance(opened, HopRefusal)
+            ((entry, payload),) = opened
+            assert payload == check
+            answer = binding_response()
+            transceiver.sendto(sender.bundle([(with_flags(entry, ANSWERED), answer)]), relay)
+            assert await received(client) == (answer, public.local_address)
+            client.sendto(DTLS, public.local_address)
+            await received(transceiver)
+            batch = [(with_flags(entry, ANSWERED | VALIDATED), data) for data in (DTLS, RTP, RTP)]
+            transceiver.sendto(sender.bundle(batch), relay)
+            assert [(await received(client))[0] for _ in range(3)] == [DTLS, RTP, RTP]
+            client.sendto(b"\xff noise", public.local_address)
+            client.sendto(RTP, public.local_address)
+            await received(transceiver)
+            registry = MetricsRegistry()
+            worker.register_metrics(registry)
+            text = render(registry.snapshot())
+            nursery.cancel_scope.cancel()
+    assert "voicegate_relay_flows 1\n" in text
+    assert 'voicegate_relay_packets_total{direction="down"} 4\n' in text
+    assert 'voicegate_relay_drops_total{reason="unknown flow"} 0\n' in text
+    assert 'voicegate_relay_drops_total{reason="hop replayed"} 0\n' in text
+
+
+def test_the_configuration_crosses_to_the_process_as_json() -> None:
+    record = TransceiverRecord("t", 1, ((0, 9), (20, 29)), 1, ("10.0.0.2", 6000))
+    config = RelayConfig(2, 5, SECRET, (record,))
+    assert RelayConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
+
+
+def test_sender_ids_tell_all_workers_apart_from_each_other_and_from_transceivers() -> None:
+    ids = {RelayConfig(ingress, worker, SECRET, ()).sender_id for ingress in range(256) for worker in range(128)}
+    assert len(ids) == 256 * 128
+    assert max(ids) < 0x8000
