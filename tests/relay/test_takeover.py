@@ -9,13 +9,13 @@ from voicegate.relay.limits import OWNER_SILENCE_S
 from voicegate.routing import ANSWERED, RELEASED, VALIDATED
 
 
-def establish(fleet: Fleet, transceiver: FakeTransceiver) -> bytes:
-    """A validated flow of CLIENT; gives its entry."""
+def establish(fleet: Fleet, transceiver: FakeTransceiver, flags: int = ANSWERED | VALIDATED) -> bytes:
+    """A flow of CLIENT, validated if `flags` say so; gives its entry."""
     fleet.from_client(binding_request(transceiver.hint()))
     entry = transceiver.received[-1][2]
     transceiver.send(entry, binding_response(), ANSWERED)
     fleet.from_client(DTLS)
-    transceiver.send(entry, DTLS, ANSWERED | VALIDATED)
+    transceiver.send(entry, DTLS, flags)
     return entry
 
 
@@ -65,14 +65,15 @@ def test_a_transceiver_that_no_check_named_may_say_nothing(fleet: Fleet) -> None
     assert len(fleet.heard()) == before
 
 
+@pytest.mark.parametrize("flags", [ANSWERED, ANSWERED | VALIDATED])
 @pytest.mark.parametrize("silence_s", [OWNER_SILENCE_S - 0.1, OWNER_SILENCE_S + 0.1])
-def test_a_silent_owner_loses_the_flow_and_not_before(fleet: Fleet, silence_s: float) -> None:
+def test_a_silent_owner_loses_the_flow_and_not_before(fleet: Fleet, silence_s: float, flags: int) -> None:
     owner, successor = fleet.transceivers
-    entry = establish(fleet, owner)
+    entry = establish(fleet, owner, flags)
     # Media that goes out says nothing about who is at the other end: it does not vouch.
     for _ in range(10):
         fleet.now += silence_s / 10
-        owner.send(entry, RTP, ANSWERED | VALIDATED)
+        owner.send(entry, RTP, flags)
     fleet.from_client(binding_request(successor.hint()))
     successor.send(entry, binding_response(), ANSWERED)
     fleet.from_client(DTLS)
