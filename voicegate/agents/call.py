@@ -21,6 +21,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
 import trio
+from trio.lowlevel import ParkingLot
 
 from voicegate.media import Playout
 
@@ -59,9 +60,9 @@ class Call:
         self.frames_dropped = 0
         self._on_event = on_event
         self._frames: deque[AudioFrame] = deque(maxlen=FRAME_BACKLOG)
-        self._frame_arrived = trio.Event()
+        self._frame_arrived = ParkingLot()
         self._playout = Playout()
-        self._played_some = trio.Event()
+        self._played_some = ParkingLot()
         self._ended = trio.Event()
         self._hang_up_requested = trio.Event()
         self.hang_up_reason = ""
@@ -79,8 +80,7 @@ class Call:
         while not self._frames:
             if self._ended.is_set():
                 raise StopAsyncIteration
-            self._frame_arrived = trio.Event()
-            await self._frame_arrived.wait()
+            await self._frame_arrived.park()
         return self._frames.popleft()
 
     # What the agent says.
@@ -97,7 +97,7 @@ class Call:
             accepted = self.play_nowait(bytes(rest))
             rest = rest[accepted:]
             if rest:
-                await self._wait_for_progress()
+                await self._played_some.park()
         await trio.lowlevel.checkpoint()
 
     def play_nowait(self, pcm: bytes) -> int:
@@ -112,7 +112,7 @@ class Call:
         """Wait until everything queued has gone out (or was stopped, or the call ended)."""
         self._playout.flush()
         while self._playout.buffered_ms > 0 and not self._ended.is_set():
-            await self._wait_for_progress()
+            await self._played_some.park()
         await trio.lowlevel.checkpoint()
 
     def stop(self) -> tuple[float, float]:
@@ -120,7 +120,7 @@ class Call:
         stop."""
         self._stops += 1
         played_ms, dropped_ms = self._playout.clear()
-        self._played_some.set()
+        self._played_some.unpark_all()
         return played_ms, dropped_ms
 
     @property
@@ -161,13 +161,13 @@ class Call:
         if len(self._frames) == FRAME_BACKLOG:
             self.frames_dropped += 1
         self._frames.append(frame)
-        self._frame_arrived.set()
+        self._frame_arrived.unpark_all()
 
     def pull_frame(self) -> bytes | None:
         """The next 960 octets to be played, or None when the agent is silent."""
         pcm = self._playout.pull()
         if pcm is not None:
-            self._played_some.set()
+            self._played_some.unpark_all()
         return pcm
 
     async def wait_hang_up(self) -> None:
@@ -177,12 +177,8 @@ class Call:
     def end(self) -> None:
         """Mark the call as over: iteration, `play` and every wait of the agent return."""
         self._ended.set()
-        self._frame_arrived.set()
-        self._played_some.set()
-
-    async def _wait_for_progress(self) -> None:
-        self._played_some = trio.Event()
-        await self._played_some.wait()
+        self._frame_arrived.unpark_all()
+        self._played_some.unpark_all()
 
 
 Agent = Callable[[Call], Awaitable[None]]

@@ -33,8 +33,10 @@ def load_agent(name: str) -> Agent:
         sys.path.insert(0, here)
     try:
         module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise AgentNotFoundError(f"cannot import {module_name!r} for agent {name!r}: {error}") from error
+    except Exception as error:
+        # Whatever the module does when it is imported is its author's mistake and not ours.
+        what = str(error) if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
+        raise AgentNotFoundError(f"cannot import {module_name!r} for agent {name!r}: {what}") from error
     function = getattr(module, function_name, None)
     if function is None:
         raise AgentNotFoundError(f"module {module_name!r} has no {function_name!r}")

@@ -445,7 +445,7 @@ class Session:
             ssrc=parameters.ssrc,
             payload_type=parameters.opus_payload_type,
             cname=parameters.cname,
-            # Below the middle, so that a receiver that misses the first packets still guesses the roll-over counter right.
+            # Below the middle: a receiver that misses the first packets still guesses the roll-over counter right.
             first_sequence_number=int.from_bytes(self._around.random_bytes(2), "big") & 0x7FFF,
             first_timestamp=int.from_bytes(self._around.random_bytes(4), "big"),
             now=now,
