@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from voicegate.dtls import Certificate
+from voicegate.errors import LocalError
 from voicegate.routing import ConfigurationError, TransceiverRecord, parse_key, parse_registry
 
 MAX_PORT = 0xFFFF
@@ -105,7 +106,7 @@ def read_certificate(path: str | None) -> str:
         return Certificate.from_pem(Path(path).read_text(encoding="ascii")).to_pem()
     except OSError as error:
         raise ConfigurationError(f"--certificate: cannot read {path!r}: {error.strerror}") from error
-    except ValueError as error:
+    except (LocalError, ValueError) as error:
         raise ConfigurationError(f"--certificate: {path!r} is not an ECDSA certificate and its key: {error}") from error
 
 

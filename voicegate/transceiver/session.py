@@ -226,6 +226,8 @@ class Session:
         if dtls is None:
             return
         if self.rtp is None:
+            if path is not self._dtls_path and is_client_hello(data):
+                return  # Somebody else's: no handshake survives two of them. Whoever is serious says it again.
             self._dtls_path = path  # Before the keys exist we answer where the handshake comes from.
         dtls.receive_datagram(data, path.address, now)
         if self._drain_dtls(now):
@@ -405,13 +407,11 @@ class Session:
 
     def _rethink_handshake(self, now: float) -> None:
         """The deadline of an attempt has passed."""
-        self._handshake_deadline = float("inf")
-        if self.timeline.secured is not None:
-            return
+        self._handshake_deadline = now + HANDSHAKE_STALL_S
         if self._dtls is None:
             self.end(EndReason.HANDSHAKE_FAILED, self.end_detail)
-            return
-        self._try_another_path(now)
+        else:
+            self._try_another_path(now)
 
     def _try_another_path(self, now: float) -> None:
         if self._handshakes >= MAX_HANDSHAKES:
@@ -457,3 +457,8 @@ class Session:
     def _send_media(self, data: bytes) -> None:
         if self._path is not None:
             self._around.send(self._path, data)
+
+
+def is_client_hello(data: bytes) -> bool:
+    """Whether a datagram begins with a ClientHello, or a piece of one (record header: 13 octets, RFC 6347 §4.1)."""
+    return len(data) > 13 and data[0] == 22 and data[3:5] == b"\x00\x00" and data[13] == 1

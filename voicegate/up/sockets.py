@@ -3,6 +3,7 @@
 They outlive a child that dies: its packets and connections wait in the kernel until the next one serves them.
 """
 
+import os
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -82,4 +83,4 @@ def _tcp(address: HostPort, flag: str) -> socket.socket:
 
 
 def _why(error: Exception) -> str:
-    return error.strerror.lower() if isinstance(error, OSError) and error.strerror else str(error)
+    return os.strerror(error.errno).lower() if isinstance(error, OSError) and error.errno else str(error)
