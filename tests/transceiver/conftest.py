@@ -5,6 +5,8 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
+from heapq import heappop, heappush
 from typing import Any, TypeAlias
 
 import pytest
@@ -26,6 +28,7 @@ from voicegate.routing import (
     pack_entry,
     unpack_entry,
 )
+from voicegate.rtp import Goodbye, RtcpPacket
 from voicegate.transceiver.config import TransceiverConfig
 from voicegate.transceiver.host import Transceiver
 from voicegate.transceiver.process import run_transceiver
@@ -43,7 +46,8 @@ CERTIFICATE = Certificate.generate()
 class Line:
     """The relay's place, and the transceiver's port: wraps what clients send, unwraps what they get.
 
-    `lost(data)` decides what gets lost, in either direction. `flags` are those of the last entry for a client.
+    `lost(data)` decides what gets lost and `delay_s(data)` what comes late, in either direction. `said` is everything
+    the transceiver said to a client, lost or not; `flags` are those of the last entry for it.
     """
 
     def __init__(self) -> None:
@@ -53,8 +57,12 @@ class Line:
         self.inboxes: defaultdict[ClientAddress, list[bytes]] = defaultdict(list)
         self.flags: dict[ClientAddress, int] = {}
         self.released: list[ClientAddress] = []
+        self.said: defaultdict[ClientAddress, list[bytes]] = defaultdict(list)
         self.octets: defaultdict[ClientAddress, list[int]] = defaultdict(lambda: [0, 0])
         self.lost: Callable[[bytes], bool] = lambda data: False
+        self.delay_s: Callable[[bytes], float] = lambda data: 0.0
+        self._late: list[tuple[float, int, Callable[[], None]]] = []
+        self._serial = 0
         self._sender: HopSender[None] = HopSender(keys.current, keys.hop_keys[keys.current], 1, 1)
         self._receiver = HopReceiver(keys.hop_keys)
         self._endpoint: Any = None
@@ -70,8 +78,9 @@ class Line:
             if opened.flags & RELEASED:
                 self.released.append(client)
             self.octets[client][1] += len(payload)
+            self.said[client] += [payload] if payload else []
             if payload and not self.lost(payload):
-                self.inboxes[client].append(payload)
+                self._carry(payload, partial(self.inboxes[client].append, payload))
         return True
 
     async def run(self, receiver: Any) -> None:
@@ -82,11 +91,26 @@ class Line:
         pass
 
     def from_client(self, address: ClientAddress, *datagrams: bytes) -> None:
-        entry = pack_entry(*address, 0, 0, 0, 0)
-        packets = [(entry, data) for data in datagrams if not self.lost(data)]
-        self.octets[address][0] += sum(len(data) for _, data in packets)
-        if packets:
-            self.from_relay(self._sender.bundle(packets))
+        for data in datagrams:
+            if not self.lost(data):
+                self._carry(data, partial(self._forward, address, data))
+
+    def carry_late(self) -> None:
+        """Deliver what is due now."""
+        while self._late and self._late[0][0] <= trio.current_time():
+            heappop(self._late)[2]()
+
+    def _carry(self, data: bytes, deliver: Callable[[], None]) -> None:
+        delay_s = self.delay_s(data)
+        if delay_s:
+            self._serial += 1
+            heappush(self._late, (trio.current_time() + delay_s, self._serial, deliver))
+        else:
+            deliver()
+
+    def _forward(self, address: ClientAddress, data: bytes) -> None:
+        self.octets[address][0] += len(data)
+        self.from_relay(self._sender.bundle([(pack_entry(*address, 0, 0, 0, 0), data)]))
 
     def from_relay(self, bundle: bytes) -> None:
         self._endpoint.receive_datagram(bundle, RELAY)
@@ -102,7 +126,7 @@ class Caller:
         self.events: list[SessionEvent] = []
         self.payload = SILENCE_FRAME
         self.is_talking = True
-        self.is_reachable = True
+        self.rtcp: list[RtcpPacket] = []
         self.core = ClientSession(
             local_candidates=[Candidate.host_candidate(*self.address)],
             certificate=certificate or Certificate.generate(),
@@ -130,10 +154,9 @@ class Caller:
     def step(self) -> None:
         now = trio.current_time()
         inbox, self.line.inboxes[self.address] = self.line.inboxes[self.address], []
-        if not self.is_reachable:
-            return
         for data in inbox:
             self.core.receive_datagram(data, VIP, now)
+            self._listen_to_rtcp()
         self.core.handle_timeout(now)
         if (
             self.core.rtp is not None
@@ -146,6 +169,26 @@ class Caller:
         self.flush()
         while (event := self.core.next_event()) is not None:
             self.events.append(event)
+
+    def _listen_to_rtcp(self) -> None:
+        """The core keeps what RTCP says to itself; tests want to know."""
+        rtp = self.core.rtp
+        if rtp is None or "receive_rtcp" in vars(rtp):
+            return
+        receive = rtp.receive_rtcp
+
+        def receive_and_note(data: bytes, now: float, wall_clock_s: float) -> list[RtcpPacket]:
+            packets = receive(data, now, wall_clock_s)
+            self.rtcp += packets
+            return packets
+
+        rtp.receive_rtcp = receive_and_note  # type: ignore[method-assign]
+
+    @property
+    def heard_goodbye(self) -> bool:
+        """Both farewells came: RTCP BYE, then close_notify under the handshake's keys."""
+        has_bye = any(isinstance(packet, Goodbye) for packet in self.rtcp)
+        return has_bye and [failure.detail for failure in self.failures] == ["it closed the secure connection"]
 
     def flush(self) -> None:
         self.line.from_client(self.address, *(data for data, _ in self.core.datagrams_to_send(trio.current_time())))
@@ -182,6 +225,7 @@ class House:
 
     async def pass_time(self, seconds: float, *callers: Caller) -> None:
         for _ in range(round(seconds / STEP_S)):
+            self.line.carry_late()
             for caller in callers:
                 caller.step()
             await trio.sleep(STEP_S)

@@ -13,18 +13,7 @@ from voicegate.ice import IceCredentials
 from voicegate.transceiver.limits import CONNECT_LIMIT_S
 
 if TYPE_CHECKING:
-    from tests.transceiver.conftest import House, OpenHouse
-
-
-def offered(house: House, *, client_is_active: bool) -> tuple[object, ...]:
-    caller = house.caller(40_000)
-    offer = caller.core.offer()
-    if client_is_active:
-        offer = offer.replace("a=setup:actpass", "a=setup:active")
-    session, answer = house.answer(offer)
-    impostor = house.caller(50_000)
-    impostor.impersonate(caller)
-    return caller, impostor, session, answer
+    from tests.transceiver.conftest import OpenHouse
 
 
 @pytest.mark.parametrize("client_is_active", [False, True])
@@ -53,6 +42,27 @@ async def test_two_clients_with_one_ufrag_the_one_whose_fingerprint_matches_keep
         heard = len(caller.audio)
         await house.pass_time(2.0, caller, impostor)
         assert len(caller.audio) - heard > 90
+
+
+@pytest.mark.parametrize("client_is_active", [False, True])
+async def test_both_come_at_once(
+    autojump_clock: trio.testing.MockClock, open_house: OpenHouse, client_is_active: bool
+) -> None:
+    async with open_house(echo) as house:
+        caller = house.caller(40_000)
+        impostor = house.caller(50_000)
+        impostor.impersonate(caller)
+        offer = caller.core.offer()
+        if client_is_active:
+            offer = offer.replace("a=setup:actpass", "a=setup:active")
+        session, answer = house.answer(offer)
+        for client in (impostor, caller):
+            client.core.apply_answer(answer, trio.current_time())
+        await house.pass_time(12.0, impostor, caller)
+        assert caller.is_secured
+        assert len(caller.audio) > 100
+        assert impostor.audio == []
+        assert session.end_reason is None
 
 
 async def test_a_wrong_fingerprint_ends_in_handshake_failed(

@@ -34,6 +34,8 @@ from voicegate.dtls import (
     SrtpKeyingMaterial,
     SrtpProfile,
 )
+from voicegate.dtls.code_points import ContentType, HandshakeType
+from voicegate.dtls.record import HEADER
 from voicegate.ice import ConsentExpired, IceLiteAgent, PathRemoved
 from voicegate.routing import with_flags
 from voicegate.rtp import RtpSession, is_rtcp
@@ -460,5 +462,10 @@ class Session:
 
 
 def is_client_hello(data: bytes) -> bool:
-    """Whether a datagram begins with a ClientHello, or a piece of one (record header: 13 octets, RFC 6347 §4.1)."""
-    return len(data) > 13 and data[0] == 22 and data[3:5] == b"\x00\x00" and data[13] == 1
+    """Whether a datagram begins with a ClientHello in the clear, or with a piece of one (RFC 6347 §4.1, §4.2.2)."""
+    return (
+        len(data) > HEADER.size
+        and data[0] == ContentType.HANDSHAKE
+        and data[3:5] == b"\x00\x00"  # the epoch
+        and data[HEADER.size] == HandshakeType.CLIENT_HELLO
+    )
