@@ -4,7 +4,7 @@ import secrets
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from heapq import heappop, heappush
 from typing import Any, TypeAlias
@@ -43,11 +43,17 @@ ClientAddress: TypeAlias = tuple[str, int]
 CERTIFICATE = Certificate.generate()
 
 
+def no(data: bytes) -> bool:
+    """No datagram is meant."""
+    return False
+
+
 class Line:
     """The relay's place, and the transceiver's port: wraps what clients send, unwraps what they get.
 
-    `lost(data)` decides what gets lost and `delay_s(data)` what comes late, in either direction. `said` is everything
-    the transceiver said to a client, lost or not; `flags` are those of the last entry for it.
+    `lost(data)` decides what gets lost and `delay_s(data)` what comes late, in either direction; `silenced[address]`
+    decides what a client does not say. `said` is everything the transceiver said to a client, lost or not; `flags` are
+    those of the last entry for it.
     """
 
     def __init__(self) -> None:
@@ -59,7 +65,8 @@ class Line:
         self.released: list[ClientAddress] = []
         self.said: defaultdict[ClientAddress, list[bytes]] = defaultdict(list)
         self.octets: defaultdict[ClientAddress, list[int]] = defaultdict(lambda: [0, 0])
-        self.lost: Callable[[bytes], bool] = lambda data: False
+        self.lost: Callable[[bytes], bool] = no
+        self.silenced: dict[ClientAddress, Callable[[bytes], bool]] = {}
         self.delay_s: Callable[[bytes], float] = lambda data: 0.0
         self._late: list[tuple[float, int, Callable[[], None]]] = []
         self._serial = 0
@@ -92,7 +99,7 @@ class Line:
 
     def from_client(self, address: ClientAddress, *datagrams: bytes) -> None:
         for data in datagrams:
-            if not self.lost(data):
+            if not self.lost(data) and not self.silenced.get(address, no)(data):
                 self._carry(data, partial(self._forward, address, data))
 
     def carry_late(self) -> None:
@@ -205,6 +212,7 @@ class House:
     line: Line
     transceiver: Transceiver
     told: list[dict[str, object]]
+    answers: list[str] = field(default_factory=list)
 
     @property
     def endpoint(self) -> Any:
@@ -214,7 +222,9 @@ class House:
         return Caller(self.line, port, certificate)
 
     def answer(self, offer: str) -> tuple[Session, str]:
-        return self.transceiver.answer(offer, self.told.append, trio.current_time())
+        session, answer = self.transceiver.answer(offer, self.told.append, trio.current_time())
+        self.answers.append(answer)
+        return session, answer
 
     def call(self, port: int = 40_000) -> tuple[Caller, Session]:
         """A caller with an answer to its offer."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import secrets
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,11 +11,16 @@ import trio
 import trio.testing
 
 from voicegate.agents.echo import echo
-from voicegate.ice import IceCredentials
-from voicegate.transceiver.limits import CONNECT_LIMIT_S
+from voicegate.client.errors import CallFailure
+from voicegate.dtls import Certificate, DtlsConnection, DtlsRole, SrtpProfile
+from voicegate.transceiver.ends import EndReason
+from voicegate.transceiver.limits import HANDSHAKE_RETRY_S, HANDSHAKE_STALL_S
 
 if TYPE_CHECKING:
     from tests.transceiver.conftest import OpenHouse
+
+ALERT = 21
+STUN_SUCCESS, STUN_ERROR = b"\x01\x01", b"\x01\x11"
 
 
 @pytest.mark.parametrize("client_is_active", [False, True])
@@ -44,10 +51,46 @@ async def test_two_clients_with_one_ufrag_the_one_whose_fingerprint_matches_keep
         assert len(caller.audio) - heard > 90
 
 
+WHOLE, DTLS_SILENT, HELLO_ONLY = "all of DTLS", "no DTLS", "a hello and no more"
+
+
 @pytest.mark.parametrize("client_is_active", [False, True])
-async def test_both_come_at_once(
-    autojump_clock: trio.testing.MockClock, open_house: OpenHouse, client_is_active: bool
+@pytest.mark.parametrize("says", [WHOLE, DTLS_SILENT, HELLO_ONLY])
+@pytest.mark.parametrize("lead_s", [0.0, 0.01, HANDSHAKE_STALL_S + 0.5])
+async def test_an_impostor_with_a_lead_delays_the_rightful_client_and_does_not_shut_him_out(
+    autojump_clock: trio.testing.MockClock, open_house: OpenHouse, lead_s: float, says: str, client_is_active: bool
 ) -> None:
+    async with open_house(echo) as house:
+        caller = house.caller(40_000)
+        impostor = house.caller(50_000)
+        impostor.impersonate(caller)
+        house.line.silenced[impostor.address] = {
+            WHOLE: lambda data: False,
+            DTLS_SILENT: lambda data: 20 <= data[0] < 64,
+            HELLO_ONLY: lambda data: 20 <= data[0] < 64 and not (data[0] == 22 and data[13] in {1, 2}),
+        }[says]
+        offer = caller.core.offer()
+        if client_is_active:
+            offer = offer.replace("a=setup:actpass", "a=setup:active")
+        session, answer = house.answer(offer)
+        impostor.core.apply_answer(answer, trio.current_time())
+        await house.pass_time(lead_s, impostor)
+        caller.core.apply_answer(answer, trio.current_time())
+        # One attempt may have to stall first, and then the caller has to say its hello once more.
+        await house.pass_time(HANDSHAKE_STALL_S + 1.0, impostor, caller)
+        assert caller.is_secured
+        await house.pass_time(1.0, impostor, caller)
+        assert len(caller.audio) > 40
+        assert impostor.audio == []
+        assert session.end_reason is None
+
+
+@pytest.mark.parametrize("client_is_active", [False, True])
+@pytest.mark.parametrize("source", [50_000, 40_000])
+async def test_what_an_impostor_sends_into_a_secured_session_changes_nothing(
+    autojump_clock: trio.testing.MockClock, open_house: OpenHouse, source: int, client_is_active: bool
+) -> None:
+    """From a path of his own (he knows the password), and with the caller's address as his source."""
     async with open_house(echo) as house:
         caller = house.caller(40_000)
         impostor = house.caller(50_000)
@@ -56,85 +99,129 @@ async def test_both_come_at_once(
         if client_is_active:
             offer = offer.replace("a=setup:actpass", "a=setup:active")
         session, answer = house.answer(offer)
-        for client in (impostor, caller):
-            client.core.apply_answer(answer, trio.current_time())
-        await house.pass_time(12.0, impostor, caller)
-        assert caller.is_secured
-        assert len(caller.audio) > 100
-        assert impostor.audio == []
+        caller.core.apply_answer(answer, trio.current_time())
+        await house.pass_time(1.0, caller)
+        impostor.core.apply_answer(answer, trio.current_time())
+        await house.pass_time(1.0, caller, impostor)
+        assert ("192.0.2.10", 50_000, 0) in session.paths
+        stranger = DtlsConnection(
+            DtlsRole.CLIENT,
+            Certificate.generate(),
+            peer_fingerprints=(),
+            srtp_profiles=(SrtpProfile.AEAD_AES_128_GCM,),
+            random_bytes=secrets.token_bytes,
+            round_trip_s=None,
+        )
+        stranger.start(0.0)
+        plaintext = b"\xfe\xfd" + bytes(8)
+        datagrams = [
+            *stranger.datagrams_to_send(0.0),
+            b"\x15" + plaintext + b"\x00\x02\x02\x28",  # fatal handshake_failure
+            b"\x15" + plaintext + b"\x00\x02\x01\x00",  # close_notify
+            b"\x17" + plaintext + b"\x00\x04data",
+            b"\x16" + plaintext + b"\x00\x0c" + b"\x14" + bytes(11),  # an empty Finished
+            b"\x80\x6f" + bytes(60),  # RTP
+            b"\x80\xc8" + bytes(60),  # RTCP
+        ]
+        dtls, path, rtp = session._dtls, session._path, session.rtp
+        for _ in range(3):
+            house.line.from_client(("192.0.2.10", source), *datagrams)
+            await house.pass_time(1.0, caller, impostor)
+        assert (session._dtls, session._path, session.rtp) == (dtls, path, rtp)
         assert session.end_reason is None
+        assert caller.failures == []
+        assert len(caller.audio) > 4.5 / 0.02
+        assert [data for data in house.line.said[impostor.address] if 128 <= data[0] < 192] == []
+        assert path is not None
+        assert path.address[1] == caller.address[1]
 
 
+@pytest.mark.parametrize("client_is_active", [False, True])
 async def test_a_wrong_fingerprint_ends_in_handshake_failed(
-    autojump_clock: trio.testing.MockClock, open_house: OpenHouse
+    autojump_clock: trio.testing.MockClock, open_house: OpenHouse, client_is_active: bool
 ) -> None:
     async with open_house(echo) as house:
         caller = house.caller()
         stranger = house.caller(1)
         own, other = (c.core._certificate.fingerprint.to_sdp() for c in (caller, stranger))
-        session, answer = house.answer(caller.core.offer().replace(own, other))
+        offer = caller.core.offer().replace(own, other)
+        if client_is_active:
+            offer = offer.replace("a=setup:actpass", "a=setup:active")
+        session, answer = house.answer(offer)
         caller.core.apply_answer(answer, trio.current_time())
-        await house.pass_time(CONNECT_LIMIT_S, caller)
+        await house.pass_time(HANDSHAKE_RETRY_S + 1.0, caller)
+        assert session.end_reason is EndReason.HANDSHAKE_FAILED
         assert caller.audio == []
         assert session.rtp is None
         assert await session.wait_ended() == "handshake failed"
         assert "fingerprint" in session.end_detail
-        # The caller was told by an alert, not left to guess.
-        assert [failure.failure.value for failure in caller.failures] != []
+        # RFC 8122 §6.2: the caller was told by an alert (bad_certificate), not left to guess.
+        alerts = [data for data in house.line.said[caller.address] if data[0] == ALERT]
+        assert [data[-2:] for data in alerts] == [b"\x02\x2a"]
+        assert [data for data in house.line.said[caller.address] if 128 <= data[0] < 192] == []
+        assert [failure.failure for failure in caller.failures] == [CallFailure.DTLS_FAILED]
         await trio.testing.wait_all_tasks_blocked()
         assert house.transceiver.ends == {"handshake failed": 1}
         assert house.is_empty()
 
 
-async def test_a_wrong_password_is_not_answered_as_a_check(
+async def test_a_wrong_password_is_refused_and_changes_nothing(
     autojump_clock: trio.testing.MockClock, open_house: OpenHouse
 ) -> None:
     async with open_house(echo) as house:
         caller, session = house.call()
-        assert caller.core._ice is not None
         bystander, other = house.call(41_000)
-        guess = IceCredentials(session.ufrag.decode(), "A" * 24)
+        await house.pass_time(1.0, caller, bystander)
+        answered = session._ice.statistics.requests_answered
+        session_paths = list(session.paths)
         liar = house.caller(50_000)
         liar.impersonate(caller)
-        _, answer = house.answer(house.caller(1).core.offer())
-        own = next(line for line in answer.splitlines() if line.startswith("a=ice-ufrag"))
-        password = next(line for line in answer.splitlines() if line.startswith("a=ice-pwd"))
         liar.core.apply_answer(
-            answer.replace(own, f"a=ice-ufrag:{guess.ufrag}").replace(password, f"a=ice-pwd:{guess.pwd}"),
-            trio.current_time(),
+            re.sub("a=ice-pwd:[^\r]+", "a=ice-pwd:" + "A" * 24, house.answers[0]), trio.current_time()
         )
+        caller_checks = len([data for data in house.line.said[caller.address] if data[:2] == STUN_SUCCESS])
         await house.pass_time(3.0, caller, bystander, liar)
-        assert not liar.is_secured
-        assert liar.address not in [path.address[:2] for path in session.paths.values()]
-        assert session._ice.statistics.requests_answered > 0
+        # Told apart from no answer at all: 401 (RFC 8489 §9.1.3), unsigned, and no longer than what was asked.
+        assert session._ice.statistics.refused_unauthenticated > 0
+        assert {data[:2] for data in house.line.said[liar.address]} == {STUN_ERROR}
+        assert all(data[24:].startswith(b"\x00\x00\x04\x01") for data in house.line.said[liar.address])
+        received, sent = house.line.octets[liar.address]
+        assert 0 < sent <= received
+        # Nothing was allocated, and nobody noticed.
+        assert list(session.paths) == session_paths
+        assert len(house.endpoint._flows) == 2
+        caller_checks -= len([data for data in house.line.said[caller.address] if data[:2] == STUN_SUCCESS])
+        assert session._ice.statistics.requests_answered == answered - caller_checks
         for talker in (caller, bystander):
-            assert len(talker.audio) > 90
-        assert other.end_reason is None
+            assert len(talker.audio) > 180
+        assert session.end_reason is other.end_reason is None
 
 
-@pytest.mark.parametrize("spelling", ["unknown", "not canonical", "short", "empty"])
+@pytest.mark.parametrize("spelling", ["unknown", "not canonical", "short", "without USERNAME"])
 async def test_an_unknown_or_misspelt_ufrag_is_a_counted_drop(
     autojump_clock: trio.testing.MockClock, open_house: OpenHouse, spelling: str
 ) -> None:
     async with open_house(echo) as house:
         caller, session = house.call()
+        await house.pass_time(1.0, caller)
         ufrag = session.ufrag.decode()
-        _, answer = house.answer(house.caller(1).core.offer())
-        sessions = dict(house.endpoint.sessions)
         # The last character of 23 carries two spare bits: another spelling of the same octets.
         alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
         misspelt = ufrag[:-1] + alphabet[alphabet.index(ufrag[-1]) | 1]
-        wrong = {"unknown": "A" * 23, "not canonical": misspelt, "short": ufrag[:8], "empty": "    "}[spelling]
         stranger = house.caller(50_000)
         stranger.impersonate(caller)
-        own = next(line for line in answer.splitlines() if line.startswith("a=ice-ufrag"))
-        if wrong.strip():
-            stranger.core.apply_answer(answer.replace(own, f"a=ice-ufrag:{wrong}"), trio.current_time())
-            await house.pass_time(1.0, stranger, caller)
-        else:
+        sessions, flows = dict(house.endpoint.sessions), dict(house.endpoint._flows)
+        if spelling == "without USERNAME":
             house.line.from_client(stranger.address, b"\x00\x01\x00\x00\x21\x12\xa4\x42" + bytes(12))
-            await house.pass_time(1.0, caller)
+        else:
+            wrong = {"unknown": "A" * 23, "not canonical": misspelt, "short": ufrag[:8]}[spelling]
+            assert wrong != ufrag
+            stranger.core.apply_answer(
+                house.answers[0].replace(f"a=ice-ufrag:{ufrag}", f"a=ice-ufrag:{wrong}"), trio.current_time()
+            )
+        await house.pass_time(1.0, stranger, caller)
         assert house.endpoint.drops["unknown ufrag"] > 0
-        assert house.line.inboxes[stranger.address] == []
+        assert house.line.said[stranger.address] == []
         assert house.endpoint.sessions == sessions
-        assert caller.is_secured
+        assert house.endpoint._flows == flows
+        assert len(caller.audio) > 90
