@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from voicegate.agents import Call
 from voicegate.agents.echo import echo
 from voicegate.routing import FleetKeys, HopSender, pack_entry
+from voicegate.transceiver.ends import EndReason
 
 if TYPE_CHECKING:
     from tests.transceiver.conftest import OpenHouse
@@ -61,6 +62,34 @@ async def test_a_defect_ends_the_session_it_shows_in(
         await house.pass_time(1.0, other)
         assert len(other.audio) - heard > 45
         assert house.transceiver.ends == {"internal error": 1}
+
+
+@pytest.mark.parametrize("what", ["goodbye", "close"])
+async def test_a_defect_in_the_farewell_leaves_nothing_behind(
+    autojump_clock: trio.testing.MockClock,
+    open_house: OpenHouse,
+    monkeypatch: pytest.MonkeyPatch,
+    what: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with open_house(listen) as house:
+        caller, session = house.call()
+        other, other_session = house.call(41_000)
+        await house.pass_time(1.0, caller, other)
+        owner = {"goodbye": session.rtp, "close": session._dtls}[what]
+        monkeypatch.setattr(type(owner), what, _for_one(owner, getattr(type(owner), what)))
+        session.end(EndReason.HUNG_UP)
+        with trio.fail_after(5):
+            assert await session.wait_ended() == "hung up"
+        assert "session failed" in caplog.text
+        heard = len(other.audio)
+        await house.pass_time(1.0, other)
+        assert len(other.audio) - heard > 45
+        house.transceiver.end_all(EndReason.HUNG_UP)
+        assert await other_session.wait_ended() == "hung up"
+        await trio.testing.wait_all_tasks_blocked()
+        assert house.is_empty()
+        assert house.transceiver.ends == {"hung up": 2}
 
 
 def _for_one(owner: object, method: Any) -> Any:

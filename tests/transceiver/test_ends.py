@@ -13,7 +13,7 @@ from voicegate.sdp import SdpError
 from voicegate.transceiver import host as host_module
 from voicegate.transceiver.ends import EndReason
 from voicegate.transceiver.host import FullError
-from voicegate.transceiver.limits import CONNECT_LIMIT_S
+from voicegate.transceiver.limits import CONNECT_LIMIT_S, MAX_NEW_SESSIONS
 
 if TYPE_CHECKING:
     from tests.transceiver.conftest import House, OpenHouse
@@ -72,9 +72,45 @@ async def test_an_end_from_outside_is_heard_by_the_caller(
             assert house.transceiver.hang_up(session.call_id, reason)
         assert await session.wait_ended() == reason.value
         await house.pass_time(0.1, caller)
-        assert [failure.detail for failure in caller.failures] == ["it closed the secure connection"]
+        assert caller.heard_goodbye
         assert not house.transceiver.hang_up(session.call_id, reason)
         await gone(house, reason.value)
+
+
+@pytest.mark.parametrize("client_is_active", [False, True])
+async def test_a_close_notify_of_the_caller_ends_the_session(
+    autojump_clock: trio.testing.MockClock, open_house: OpenHouse, client_is_active: bool
+) -> None:
+    async with open_house(echo) as house:
+        caller = house.caller()
+        offer = caller.core.offer()
+        if client_is_active:
+            offer = offer.replace("a=setup:actpass", "a=setup:active")
+        session, answer = house.answer(offer)
+        caller.core.apply_answer(answer, trio.current_time())
+        await house.pass_time(1.0, caller)
+        assert session.end_reason is None
+        caller.hang_up()
+        ended_at = trio.current_time()
+        assert await session.wait_ended() == "dtls closed"
+        assert trio.current_time() - ended_at < 0.1
+        await gone(house, "dtls closed")
+        # What still comes from there finds nobody.
+        sent = len(house.line.said[caller.address])
+        house.line.from_client(caller.address, b"\x80\x6f" + bytes(60), b"\x16\xfe\xfd" + bytes(40))
+        assert house.endpoint.drops["unknown flow"] == 2
+        assert len(house.line.said[caller.address]) == sent
+
+
+async def test_a_call_that_ends_before_its_nursery_began(
+    autojump_clock: trio.testing.MockClock, open_house: OpenHouse
+) -> None:
+    async with open_house(echo) as house:
+        _, session = house.call()
+        assert house.transceiver.hang_up(session.call_id, EndReason.HUNG_UP)
+        with trio.fail_after(5):
+            assert await session.wait_ended() == "hung up"
+        await gone(house, "hung up")
 
 
 async def test_the_first_reason_wins(autojump_clock: trio.testing.MockClock, open_house: OpenHouse) -> None:
@@ -94,8 +130,9 @@ async def test_leaving_the_process_ends_all_sessions(
         caller, session = house.call()
         await house.pass_time(1.0, caller)
     assert await session.wait_ended() == "shutdown"
+    assert house.transceiver.ends == {"shutdown": 1}
     caller.step()
-    assert [failure.detail for failure in caller.failures] == ["it closed the secure connection"]
+    assert caller.heard_goodbye
 
 
 async def test_a_full_process_says_so(
@@ -109,6 +146,26 @@ async def test_a_full_process_says_so(
         await house.pass_time(1.0, caller)
         assert caller.is_secured
         assert len(house.endpoint.sessions) == 1
+
+
+async def test_a_burst_of_offers_beyond_what_is_scheduled_is_refused_and_leaves_nothing(
+    autojump_clock: trio.testing.MockClock, open_house: OpenHouse
+) -> None:
+    async with open_house(echo) as house:
+        offer = house.caller().core.offer()
+        # One is handed to the task that waits for it, the others wait for that task.
+        sessions = [house.answer(offer)[0] for _ in range(1 + MAX_NEW_SESSIONS)]
+        for _ in range(3):
+            with pytest.raises(FullError):
+                house.answer(offer)
+        timers = house.transceiver._around.schedule.__self__  # type: ignore[attr-defined]
+        assert len(timers) == len(house.transceiver.calls) == len(house.endpoint.sessions) == len(sessions)
+        house.transceiver.end_all(EndReason.SHUTDOWN)
+        for session in sessions:
+            await session.wait_ended()
+        await trio.testing.wait_all_tasks_blocked()
+        assert house.is_empty()
+        assert house.transceiver.ends == {"shutdown": len(sessions)}
 
 
 @pytest.mark.parametrize("damage", [("opus/48000/2", "speex/48000/2"), ("a=fingerprint", "a=finger"), ("v=0", "w=0")])

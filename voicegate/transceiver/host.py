@@ -98,6 +98,7 @@ class Transceiver:
         try:
             self._new_sessions.send_nowait(session)
         except trio.WouldBlock:
+            self._around.cancel_timer(session)
             raise FullError("too many calls at once") from None
         self.started += 1
         self.calls[call_id] = session

@@ -149,8 +149,8 @@ class Session:
         finally:
             self.end(EndReason.SHUTDOWN)
             self.call.end()
-            self._say_goodbye(trio.current_time())
             self._finished.set()
+            self._say_goodbye(trio.current_time())
 
     async def wait_ended(self) -> str:
         """Wait until the session is gone and say why it ended."""
@@ -188,12 +188,12 @@ class Session:
 
     def _say_goodbye(self, now: float) -> None:
         self._around.clock.remove(self)
+        self._around.cancel_timer(self)
         if self.rtp is not None and self._path is not None:
             self._around.send(self._path, self.rtp.goodbye(now, time.time()))
         if self._dtls is not None:
             self._dtls.close(now)
             self._send_dtls(now)
-        self._around.cancel_timer(self)
 
     # From the network: plain calls of the packet reader.
 
