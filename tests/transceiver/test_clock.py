@@ -33,7 +33,7 @@ async def test_everybody_ticks_once_in_a_period(autojump_clock: trio.testing.Moc
         flushes += 1
 
     clock = MediaClock(flush)
-    members = [Member() for _ in range(25)]
+    members = [Member() for _ in range(2 * PHASES + 3)]
     for member in members:
         clock.add(member)
     await run_for(clock, 2.0)
@@ -41,7 +41,7 @@ async def test_everybody_ticks_once_in_a_period(autojump_clock: trio.testing.Moc
         assert len(member.ticks) == pytest.approx(100, abs=1)
         assert all(b - a == pytest.approx(PERIOD_S) for a, b in zip(member.ticks, member.ticks[1:], strict=False))
     # Spread over the phases: no wake-up carries more than its share, and each ends with one flush.
-    assert sorted(len(phase) for phase in clock._phases) == [2] * 5 + [3] * 5
+    assert max(len(phase) for phase in clock._phases) - min(len(phase) for phase in clock._phases) <= 1
     assert flushes == pytest.approx(100 * PHASES, abs=PHASES)
 
 

@@ -3,7 +3,7 @@
 A task per session that sleeps 20 ms at a time costs a whole core at 1,000 sessions. One task that walks a ring costs
 the wake-ups of the ring only:
 
-    20 ms  =  |0|1|2|3|4|5|6|7|8|9|   ten phases of 2 ms; a session lives in one phase for its lifetime
+    20 ms  =  |0|1|2|3|4|   five phases of 4 ms; a session lives in one phase for its lifetime
                ^ the clock sleeps until the next phase that has members, ticks them, and lets the port flush once
 
 Sessions are spread over the phases, so that no wake-up carries a burst of encodings. Deadlines lie on a fixed grid: a
@@ -15,7 +15,10 @@ from typing import Protocol
 
 import trio
 
-PHASES = 10
+PHASES = 5
+"""More spread the work finer and cost a wake-up, a bundle and a wake-up at the relay each: five carry 170 transcoded
+sessions in bursts of 3 ms."""
+
 PERIOD_S = 0.020
 STEP_S = PERIOD_S / PHASES
 
