@@ -36,6 +36,7 @@ from voicegate.transceiver.session import Session
 
 VIP = ("192.0.2.20", 3478)
 RELAY = ("10.0.0.1", 5000)
+OTHER_RELAY = ("10.0.0.3", 5000)
 SECRET = "11" * 32
 STEP_S = 0.005
 
@@ -53,7 +54,7 @@ class Line:
 
     `lost(data)` decides what gets lost and `delay_s(data)` what comes late, in either direction; `silenced[address]`
     decides what a client does not say. `said` is everything the transceiver said to a client, lost or not; `flags` are
-    those of the last entry for it.
+    those of the last entry for it. Clients come by `way` (relay and its worker) and are answered by `ways[address]`.
     """
 
     def __init__(self) -> None:
@@ -70,18 +71,23 @@ class Line:
         self.delay_s: Callable[[bytes], float] = lambda data: 0.0
         self._late: list[tuple[float, int, Callable[[], None]]] = []
         self._serial = 0
-        self._sender: HopSender[None] = HopSender(keys.current, keys.hop_keys[keys.current], 1, 1)
+        self.way = (RELAY, 0)
+        self.ways: dict[ClientAddress, tuple[tuple[Any, ...], int]] = {}
+        self._senders: dict[tuple[str, int], HopSender[None]] = {
+            relay: HopSender(keys.current, keys.hop_keys[keys.current], sender_id, 1)
+            for sender_id, relay in enumerate((RELAY, OTHER_RELAY))
+        }
         self._receiver = HopReceiver(keys.hop_keys)
         self._endpoint: Any = None
 
     def send(self, data: bytes, addr: tuple[Any, ...]) -> bool:
-        assert addr == RELAY
         packets = self._receiver.open_untrusted(data, self.local_address)
         assert not isinstance(packets, HopRefusal)
         for entry, payload in packets:
             opened = unpack_entry(entry)
             client = (opened.host, opened.port)
             self.flags[client] = opened.flags
+            self.ways[client] = (addr, opened.worker)
             if opened.flags & RELEASED:
                 self.released.append(client)
             self.octets[client][1] += len(payload)
@@ -117,10 +123,11 @@ class Line:
 
     def _forward(self, address: ClientAddress, data: bytes) -> None:
         self.octets[address][0] += len(data)
-        self.from_relay(self._sender.bundle([(pack_entry(*address, 0, 0, 0, 0), data)]))
+        relay, worker = self.way
+        self.from_relay(self._senders[relay].bundle([(pack_entry(*address, 0, 0, worker, 0), data)]), relay)
 
-    def from_relay(self, bundle: bytes) -> None:
-        self._endpoint.receive_datagram(bundle, RELAY)
+    def from_relay(self, bundle: bytes, relay: tuple[str, int] = RELAY) -> None:
+        self._endpoint.receive_datagram(bundle, relay)
         self._endpoint.batch_done()
 
 
@@ -259,7 +266,7 @@ OpenHouse: TypeAlias = Callable[..., AbstractAsyncContextManager[House]]
 @asynccontextmanager
 async def open_house_with(agent: Agent) -> AsyncIterator[House]:
     """A transceiver whose callers get `agent`."""
-    config = TransceiverConfig(0, SECRET, CERTIFICATE.to_pem(), 0, 0, 64, 1, VIP, (RELAY,), "test", 0, 0)
+    config = TransceiverConfig(0, SECRET, CERTIFICATE.to_pem(), 0, 0, 64, 1, VIP, (RELAY, OTHER_RELAY), "test", 0, 0)
     line = Line()
     async with run_transceiver(config, line, agent) as transceiver:
         await trio.testing.wait_all_tasks_blocked()
