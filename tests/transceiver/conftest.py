@@ -1,12 +1,13 @@
 """A transceiver in virtual time, real clients, and between them a line that speaks the hop protocol like a relay."""
 
-import secrets
+import random
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from heapq import heappop, heappush
+from itertools import count
 from typing import Any, TypeAlias
 
 import pytest
@@ -71,6 +72,7 @@ class Line:
         self.delay_s: Callable[[bytes], float] = lambda data: 0.0
         self._late: list[tuple[float, int, Callable[[], None]]] = []
         self._serial = 0
+        self.seeds = count()
         self.way = (RELAY, 0)
         self.ways: dict[ClientAddress, tuple[tuple[Any, ...], int]] = {}
         self._senders: dict[tuple[str, int], HopSender[None]] = {
@@ -144,7 +146,7 @@ class Caller:
         self.core = ClientSession(
             local_candidates=[Candidate.host_candidate(*self.address)],
             certificate=certificate or Certificate.generate(),
-            random_bytes=secrets.token_bytes,
+            random_bytes=random.Random(next(line.seeds)).randbytes,
             wall_clock_offset_s=0.0,
         )
         self._next_frame = 0.0
