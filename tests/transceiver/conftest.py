@@ -95,7 +95,7 @@ class Line:
             self.octets[client][1] += len(payload)
             self.said[client] += [payload] if payload else []
             if payload and not self.lost(payload):
-                self._carry(payload, partial(self.inboxes[client].append, payload))
+                self._carry(payload, partial(self._arrive, client, payload))
         return True
 
     async def run(self, receiver: Any) -> None:
@@ -122,6 +122,9 @@ class Line:
             heappush(self._late, (trio.current_time() + delay_s, self._serial, deliver))
         else:
             deliver()
+
+    def _arrive(self, address: ClientAddress, data: bytes) -> None:
+        self.inboxes[address].append(data)
 
     def _forward(self, address: ClientAddress, data: bytes) -> None:
         self.octets[address][0] += len(data)

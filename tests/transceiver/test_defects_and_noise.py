@@ -101,8 +101,39 @@ def _for_one(owner: object, method: Any) -> Any:
     return call
 
 
+# Bytes alone hardly ever get past a header, so most of the noise has one.
+ANY = st.binary(max_size=80)
+SHORT = st.integers(0, 0xFFFF).map(lambda number: number.to_bytes(2, "big"))
+DTLS_RECORD = st.builds(
+    lambda content_type, epoch, sequence, body: (
+        bytes((content_type,)) + b"\xfe\xfd" + epoch + bytes(4) + sequence + len(body).to_bytes(2, "big") + body
+    ),
+    st.integers(20, 25),
+    st.sampled_from((b"\x00\x00", b"\x00\x01", b"\x00\x02")),
+    SHORT,
+    # A handshake message of any type, whole: type, length, message_seq, fragment_offset, fragment_length.
+    ANY
+    | st.builds(
+        lambda kind, sequence, body: (
+            bytes((kind,)) + len(body).to_bytes(3, "big") + sequence + bytes(3) + len(body).to_bytes(3, "big") + body
+        ),
+        st.integers(0, 24),
+        st.sampled_from((b"\x00\x00", b"\x00\x01", b"\x00\x05")),
+        ANY,
+    ),
+)
+STUN = st.builds(
+    lambda kind, rest: kind + len(rest).to_bytes(2, "big") + b"\x21\x12\xa4\x42" + bytes(12) + rest,
+    st.sampled_from((b"\x00\x01", b"\x00\x11", b"\x01\x01", b"\x01\x11")),
+    ANY | st.builds(lambda kind, body: kind + len(body).to_bytes(2, "big") + body, SHORT, ANY),
+)
+MEDIA = st.builds(
+    lambda first, second, rest: bytes((first, second)) + rest, st.integers(128, 191), st.integers(0, 255), ANY
+)
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(noise=st.lists(st.tuples(st.booleans(), st.binary(max_size=80)), min_size=1, max_size=60))
+@given(noise=st.lists(st.tuples(st.booleans(), ANY | DTLS_RECORD | STUN | MEDIA), min_size=1, max_size=60))
 def test_noise_raises_nothing_and_ends_nothing(noise: list[tuple[bool, bytes]]) -> None:
     async def main() -> None:
         from tests.transceiver.conftest import SECRET, open_house_with  # noqa: PLC0415
@@ -145,6 +176,20 @@ async def test_an_empty_payload_never_reaches_the_decoder(
         assert frames - before > 40
         assert session.audio is not None
         assert session.audio.undecodable_frames == 0
+
+
+async def test_an_empty_payload_is_not_echoed(autojump_clock: trio.testing.MockClock, open_house: OpenHouse) -> None:
+    async with open_house(echo) as house:
+        caller, session = house.call()
+        await house.pass_time(1.0, caller)
+        caller.payload = b""
+        await house.pass_time(0.5, caller)
+        caller.payload = b"\xf8\xff\xfe"
+        heard = len(caller.audio)
+        await house.pass_time(1.0, caller)
+        assert len(caller.audio) - heard > 45
+        assert session.end_reason is None
+        assert all(event.packet.payload for event in caller.audio)
 
 
 async def test_a_payload_that_is_no_opus_is_a_concealed_frame(

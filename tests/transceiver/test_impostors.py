@@ -10,6 +10,7 @@ import pytest
 import trio
 import trio.testing
 
+from voicegate.agents import Call
 from voicegate.agents.echo import echo
 from voicegate.client.errors import CallFailure
 from voicegate.dtls import Certificate, DtlsConnection, DtlsRole, SrtpProfile
@@ -91,7 +92,12 @@ async def test_what_an_impostor_sends_into_a_secured_session_changes_nothing(
     autojump_clock: trio.testing.MockClock, open_house: OpenHouse, source: int, client_is_active: bool
 ) -> None:
     """From a path of his own (he knows the password), and with the caller's address as his source."""
-    async with open_house(echo) as house:
+
+    async def silent(call: Call) -> None:
+        """A frame of silence every 20 ms, whatever comes."""
+        await call.wait_ended()
+
+    async with open_house(silent) as house:
         caller = house.caller(40_000)
         impostor = house.caller(50_000)
         impostor.impersonate(caller)
