@@ -192,9 +192,11 @@ async def test_an_empty_payload_is_not_echoed(autojump_clock: trio.testing.MockC
         assert all(event.packet.payload for event in caller.audio)
 
 
+@pytest.mark.parametrize("payload", [b"\xff\xff\xff\xff", b"\xf1\x00"])
 async def test_a_payload_that_is_no_opus_is_a_concealed_frame(
-    autojump_clock: trio.testing.MockClock, open_house: OpenHouse
+    autojump_clock: trio.testing.MockClock, open_house: OpenHouse, payload: bytes
 ) -> None:
+    """One whose first octets say so, and one that only the decoder finds out."""
     concealed: list[bool] = []
 
     async def look(call: Call) -> None:
@@ -203,7 +205,7 @@ async def test_a_payload_that_is_no_opus_is_a_concealed_frame(
     async with open_house(look) as house:
         caller, session = house.call()
         await house.pass_time(1.0, caller)
-        caller.payload = b"\xff\xff\xff\xff"
+        caller.payload = payload
         await house.pass_time(0.1, caller)
         caller.payload = b"\xf8\xff\xfe"
         await house.pass_time(1.0, caller)
