@@ -87,6 +87,31 @@ async def test_an_impostor_with_a_lead_delays_the_rightful_client_and_does_not_s
 
 
 @pytest.mark.parametrize("client_is_active", [False, True])
+async def test_silent_impostors_are_not_tried_twice_before_the_rightful_client(
+    autojump_clock: trio.testing.MockClock, open_house: OpenHouse, client_is_active: bool
+) -> None:
+    async with open_house(echo) as house:
+        caller = house.caller(40_000)
+        offer = caller.core.offer()
+        if client_is_active:
+            offer = offer.replace("a=setup:actpass", "a=setup:active")
+        session, answer = house.answer(offer)
+        impostors = [house.caller(port) for port in (50_000, 50_001, 50_002)]
+        for impostor in impostors:
+            impostor.impersonate(caller)
+            impostor.core.apply_answer(answer, trio.current_time())
+            # Each says a hello, so that as a server we are busy with it, too.
+            house.line.silenced[impostor.address] = lambda data: (
+                20 <= data[0] < 64 and not (data[0] == 22 and data[13] == 1)
+            )
+        await house.pass_time(0.1, *impostors)
+        caller.core.apply_answer(answer, trio.current_time())
+        await house.pass_time(3 * HANDSHAKE_STALL_S + 1.0, *impostors, caller)
+        assert caller.is_secured
+        assert session.end_reason is None
+
+
+@pytest.mark.parametrize("client_is_active", [False, True])
 @pytest.mark.parametrize("source", [50_000, 40_000])
 async def test_what_an_impostor_sends_into_a_secured_session_changes_nothing(
     autojump_clock: trio.testing.MockClock, open_house: OpenHouse, source: int, client_is_active: bool

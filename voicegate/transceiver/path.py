@@ -51,6 +51,7 @@ class Path:
     is_proven: bool = False
     received_octets: int = 0
     sent_octets: int = 0
+    handshakes: int = 0
     last_authenticated: float = field(default=float("-inf"))
 
     @property

@@ -350,6 +350,7 @@ class Session:
 
     def _start_handshake(self, path: Path, now: float) -> None:
         self._handshakes += 1
+        path.handshakes += 1
         self._handshake_deadline = now + HANDSHAKE_STALL_S
         self._dtls_path = path
         # The keys of an attempt that was not completed are worth nothing any more.
@@ -419,10 +420,9 @@ class Session:
         if self._handshakes >= MAX_HANDSHAKES:
             self.end(EndReason.HANDSHAKE_FAILED, self.end_detail)
             return
-        for path in self.paths.values():
-            if path is not self._dtls_path and self._may_handshake(path):
-                self._start_handshake(path, now)
-                return
+        others = [path for path in self.paths.values() if path is not self._dtls_path and self._may_handshake(path)]
+        if others:
+            self._start_handshake(min(others, key=lambda path: path.handshakes), now)
 
     def _may_handshake(self, path: Path) -> bool:
         return path.is_claimed and path.address not in self._refused
