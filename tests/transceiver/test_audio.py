@@ -13,10 +13,13 @@ import trio
 import trio.testing
 
 from voicegate.agents import FRAME_SAMPLES, SAMPLE_RATE_HZ, AudioFrame, Call
+from voicegate.agents.echo import echo
 from voicegate.media import SILENCE_FRAME, OpusDecoder, OpusEncoder
 
 if TYPE_CHECKING:
     from tests.transceiver.conftest import OpenHouse
+
+RTCP_TYPES = range(192, 224)
 
 
 def tone(seconds: float, hertz: float = 400.0) -> bytes:
@@ -165,6 +168,60 @@ async def test_jitter_is_taken_up_in_both_directions(
     decoder = OpusDecoder()
     heard = sum(loudness(decoder.decode(packet.payload)) > 1000 for packet in packets)
     assert heard * 0.02 == pytest.approx(3.0, abs=0.15)
+
+
+@pytest.mark.parametrize("overtakes", [1, 3, 20])
+async def test_an_echo_whose_first_packets_overtake_each_other(
+    autojump_clock: trio.testing.MockClock, open_house: OpenHouse, overtakes: int
+) -> None:
+    """The number that a late first packet would get was taken by a frame of ours, before the echo began."""
+    async with open_house(echo) as house:
+        caller, session = house.call()
+        media: list[bytes] = []
+
+        def delay_s(data: bytes) -> float:
+            if not 128 <= data[0] < 192 or data in house.line.said[caller.address] or data[1] in RTCP_TYPES:
+                return 0.0
+            media.append(data)
+            return 0.02 * overtakes + 0.01 if len(media) <= overtakes else 0.0
+
+        house.line.delay_s = delay_s
+        await house.pass_time(1.0, caller)
+        assert len(media) > 40
+        assert session.end_reason is None
+        numbers = [event.packet.sequence_number for event in caller.audio]
+        assert len(numbers) == len(set(numbers))
+        # All but the late ones came back, and those once at most.
+        assert len(media) - overtakes <= len(numbers) <= len(media) + 3
+
+
+@pytest.mark.parametrize("client_is_active", [False, True])
+@pytest.mark.parametrize("agent", ["echo", "silent"])
+@pytest.mark.parametrize("seed", range(3))
+async def test_a_call_over_a_bad_network(
+    autojump_clock: trio.testing.MockClock, open_house: OpenHouse, seed: int, agent: str, client_is_active: bool
+) -> None:
+    """Loss, jitter and reordering from the first check on."""
+
+    async def silent(call: Call) -> None:
+        await call.wait_ended()
+
+    dice = random.Random(seed)
+    async with open_house(echo if agent == "echo" else silent) as house:
+        caller = house.caller()
+        offer = caller.core.offer()
+        if client_is_active:
+            offer = offer.replace("a=setup:actpass", "a=setup:active")
+        session, answer = house.answer(offer)
+        house.line.lost = lambda data: dice.random() < 0.1
+        house.line.delay_s = lambda data: dice.uniform(0.02, 0.05)
+        caller.core.apply_answer(answer, trio.current_time())
+        await house.pass_time(4.0, caller)
+        assert caller.is_secured
+        heard = len(caller.audio)
+        await house.pass_time(2.0, caller)
+        assert session.end_reason is None
+        assert len(caller.audio) - heard > (70 if agent == "echo" else 80)
 
 
 async def test_silence_keeps_the_line_warm(autojump_clock: trio.testing.MockClock, open_house: OpenHouse) -> None:

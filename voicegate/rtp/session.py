@@ -98,6 +98,7 @@ class RtpSession:
         self._sequence_number = first_sequence_number
         self._timestamp = first_timestamp
         self._forwarded_ssrc: int | None = None
+        self._forwarded_span = 0
         self._sequence_offset = 0
         self._timestamp_offset = 0
         self._reference_time: tuple[ExtendedReport, float] | None = None
@@ -174,18 +175,21 @@ class RtpSession:
         """A received frame as part of our stream: same payload, our SSRC, numbers and times moved by a constant.
 
         Gaps and reordering stay visible to the receiver, which can judge them better than we can. None for a frame
-        that was forwarded before or is too old to be numbered.
+        that was forwarded before, is too old to be numbered, or is older than the first one: the numbers before that
+        one were those of other frames.
         """
         if packet.ssrc != self._forwarded_ssrc:
             self._forwarded_ssrc = packet.ssrc
+            self._forwarded_span = 0
             self._sequence_offset = self._sequence_number - packet.sequence_number
             self._timestamp_offset = self._timestamp - packet.timestamp
         sequence_number = (packet.sequence_number + self._sequence_offset) & 0xFFFF
         ahead = (sequence_number - self._sequence_number) & 0xFFFF
-        if ahead >= 0x8000 and ahead < 0x10000 - _FORWARD_WINDOW:
+        if ahead >= 0x8000 and ahead < 0x10000 - self._forwarded_span:
             return None
         timestamp = (packet.timestamp + self._timestamp_offset) & 0xFFFFFFFF
         if ahead < 0x8000:  # The newest so far: whatever we send next follows it.
+            self._forwarded_span = min(self._forwarded_span + ahead + 1, _FORWARD_WINDOW)
             self._sequence_number = (sequence_number + 1) & 0xFFFF
             self._timestamp = (timestamp + _FORWARD_STEP_SAMPLES) & 0xFFFFFFFF
         return self._protect(sequence_number, timestamp, packet.payload, packet.marker, now)
