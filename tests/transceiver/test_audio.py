@@ -195,6 +195,23 @@ async def test_an_echo_whose_first_packets_overtake_each_other(
         assert len(media) - overtakes <= len(numbers) <= len(media) + 3
 
 
+async def test_an_echo_of_numbers_that_leap(autojump_clock: trio.testing.MockClock, open_house: OpenHouse) -> None:
+    """A caller with the right keys numbers its packets as it likes; what comes back is one stream all the same."""
+    async with open_house(echo) as house:
+        caller, session = house.call()
+        await house.pass_time(1.0, caller)
+        assert caller.core.rtp is not None
+        for leap in (2_999, 3_000, 30_000, 20_000, 31_000, 31_000, 31_000, 31_000):
+            caller.core.rtp._sequence_number = (caller.core.rtp._sequence_number + leap) & 0xFFFF
+            await house.pass_time(0.1, caller)
+        heard = len(caller.audio)
+        await house.pass_time(1.0, caller)
+        assert len(caller.audio) - heard > 45
+        assert session.end_reason is None
+        numbers = [event.packet.sequence_number for event in caller.audio]
+        assert {(b - a) & 0xFFFF for a, b in pairwise(numbers)} == {1, 3_000}
+
+
 @pytest.mark.parametrize("client_is_active", [False, True])
 @pytest.mark.parametrize("agent", ["echo", "silent"])
 @pytest.mark.parametrize("seed", range(3))

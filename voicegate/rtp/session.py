@@ -178,13 +178,15 @@ class RtpSession:
         that was forwarded before, is too old to be numbered, or is older than the first one: the numbers before that
         one were those of other frames.
         """
-        if packet.ssrc != self._forwarded_ssrc:
+        ahead = (packet.sequence_number + self._sequence_offset - self._sequence_number) & 0xFFFF
+        # RFC 3550 §A.1: a leap this large is a source that began anew. SRTP could not follow a series of them.
+        if packet.ssrc != self._forwarded_ssrc or _MAX_DROPOUT <= ahead < 0x8000:
+            ahead = 0
             self._forwarded_ssrc = packet.ssrc
             self._forwarded_span = 0
             self._sequence_offset = self._sequence_number - packet.sequence_number
             self._timestamp_offset = self._timestamp - packet.timestamp
         sequence_number = (packet.sequence_number + self._sequence_offset) & 0xFFFF
-        ahead = (sequence_number - self._sequence_number) & 0xFFFF
         if ahead >= 0x8000 and ahead < 0x10000 - self._forwarded_span:
             return None
         timestamp = (packet.timestamp + self._timestamp_offset) & 0xFFFFFFFF
@@ -232,6 +234,9 @@ class RtpSession:
 
 _FORWARD_WINDOW = 512
 """How far behind the newest a forwarded frame may be; well inside the sender's replay window, which refuses repeats."""
+
+_MAX_DROPOUT = 3000
+"""Sequence numbers that may be missing in a row, a minute of frames; the number is RFC 3550's."""
 
 _FORWARD_STEP_SAMPLES = 960
 """The distance between a forwarded frame and one of our own that follows it: 20 ms."""
