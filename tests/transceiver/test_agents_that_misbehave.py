@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -133,3 +134,18 @@ async def test_an_agent_that_is_done_ends_the_call(
         assert house.transceiver.ends == {"agent ended": 1}
         await trio.testing.wait_all_tasks_blocked()
         assert house.is_empty()
+
+
+async def test_an_agent_that_calls_exit_ends_its_call_only(
+    autojump_clock: trio.testing.MockClock, open_house: OpenHouse
+) -> None:
+    async def leaver(call: Call) -> None:
+        await trio.sleep(1.0)
+        sys.exit("I am off")
+
+    async with open_house(leaver) as house:
+        caller, session = house.call()
+        await house.pass_time(2.0, caller)
+        assert await session.wait_ended() == "agent failed"
+        assert session.end_detail == "SystemExit"
+        house.call(41_000)

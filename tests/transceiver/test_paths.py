@@ -8,6 +8,7 @@ import pytest
 import trio
 import trio.testing
 
+from voicegate.agents import Call
 from voicegate.agents.echo import echo
 from voicegate.routing import ANSWERED
 from voicegate.transceiver.limits import OWNER_SILENCE_S
@@ -192,3 +193,25 @@ async def test_an_unproven_address_is_sent_three_times_what_came_at_most(
             factors.append(sent / received if received else 0.0)
         assert 2 < max(factors) <= 3
         assert house.endpoint.drops["amplification"] > 0
+
+
+async def test_who_lost_an_address_sends_nothing_there_any_more(
+    autojump_clock: trio.testing.MockClock, open_house: OpenHouse
+) -> None:
+    async def silent(call: Call) -> None:
+        await call.wait_ended()
+
+    async with open_house(silent) as house:
+        caller, session = house.call()
+        await house.pass_time(2.0, caller)
+        await house.pass_time(OWNER_SILENCE_S + 0.5)
+        successor, _ = house.call(40_000)
+        await house.pass_time(8.0, successor)
+        assert successor.is_secured
+        assert session.end_reason is None
+        # The former session still ticks, and its frames end here.
+        dropped = house.endpoint.drops["address of another session"]
+        await house.pass_time(1.0, successor)
+        assert house.endpoint.drops["address of another session"] - dropped > 45
+        assert successor.core.rtp is not None
+        assert successor.core.rtp.statistics.dropped_srtp < 60

@@ -69,7 +69,7 @@ class Endpoint:
             if is_alive and holder.session is not path.session:
                 self.drops["claim refused"] += 1
                 return False
-            holder.is_claimed = False
+            holder.lose()
         self._flows[path.key] = path
         path.claim()
         return True
@@ -141,9 +141,13 @@ class Endpoint:
 
     def send(self, path: Path, data: bytes) -> None:
         """Queue one packet for the client at the other end of `path`; it leaves with the next `flush`."""
-        if not path.is_proven and not path.may_send(len(data)):
-            self.drops["amplification"] += 1
-            return
+        if not path.is_proven:
+            if not path.is_claimed and data[0] >= STUN_END:
+                self.drops["address of another session"] += 1
+                return
+            if not path.may_send(len(data)):
+                self.drops["amplification"] += 1
+                return
         path.sent_octets += len(data)
         self.sent_packets += 1
         self._sender.add(path.relay, path.entry, data)

@@ -74,6 +74,11 @@ class Path:
         self.is_claimed = True
         self.entry = with_flags(self.entry, self._flags)
 
+    def lose(self) -> None:
+        """The address belongs to another session now."""
+        self.is_claimed = self.is_proven = False
+        self.entry = with_flags(self.entry, self._flags)
+
     def prove(self) -> None:
         """The client has shown that it receives what we send."""
         self.is_proven = True

@@ -165,13 +165,15 @@ class Session:
 
     def fail(self, error: Exception) -> None:
         """End this session, and no other, for a defect of ours that showed in it."""
-        log.error("%s: session failed", self.call_id, exc_info=error)
+        if self.end_reason is None:
+            log.error("%s: session failed", self.call_id, exc_info=error)
         self.end(EndReason.INTERNAL_ERROR, type(error).__name__)
 
     async def _run_agent(self, agent: Agent) -> None:
         try:
             await agent(self.call)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
+            # An agent that calls exit() means its own call.
             log.exception("%s: the agent failed", self.call_id)
             self.end(EndReason.AGENT_FAILED, type(error).__name__)
         else:
