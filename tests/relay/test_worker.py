@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import socket
 
+import pytest
 import trio
 
 from tests.relay.conftest import DTLS, RTP, binding_request, binding_response
-from voicegate.net import DatagramPort, MetricsRegistry, open_datagram_socket, render
+from voicegate.net import MetricsRegistry, open_datagram_socket, render
 from voicegate.relay import RelayConfig, RelayWorker
 from voicegate.routing import (
     ANSWERED,
@@ -26,16 +27,18 @@ from voicegate.routing import (
 SECRET = "22" * 32
 
 
-async def test_a_worker_carries_packets_both_ways() -> None:
+@pytest.mark.parametrize("batched", [True, False])
+async def test_a_worker_carries_packets_both_ways(batched: bool) -> None:
     keys = FleetKeys.from_secret(bytes.fromhex(SECRET))
-    public, hop = (DatagramPort(open_datagram_socket("127.0.0.1", 0)) for _ in range(2))
+    public, hop = (open_datagram_socket("127.0.0.1", 0) for _ in range(2))
+    public_address = public.getsockname()
     client, transceiver = (socket.socket(type=socket.SOCK_DGRAM) for _ in range(2))
     with public, hop, client, transceiver:
         for each in (client, transceiver):
             each.bind(("127.0.0.1", 0))
             each.settimeout(10)
         record = TransceiverRecord("t", 0, ((0, 9),), 1, transceiver.getsockname())
-        worker = RelayWorker(RelayConfig(0, 5, SECRET, (record,)), [public], hop)
+        worker = RelayWorker(RelayConfig(0, 5, SECRET, (record,)), [public], hop, batched=batched)
         receiver = HopReceiver(keys.hop_keys)
         sender: HopSender[None] = HopSender(keys.current, keys.hop_keys[keys.current], 0x8000, 1)
 
@@ -45,7 +48,7 @@ async def test_a_worker_carries_packets_both_ways() -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(worker.run)
             check = binding_request(keys.hint_codec().mint(Hint(HintKind.PINNED, 0, 3, 1, bytes(5))))
-            client.sendto(check, public.local_address)
+            client.sendto(check, public_address)
             bundle, relay = await received(transceiver)
             opened = receiver.open_untrusted(bundle, relay)
             assert not isinstance(opened, HopRefusal)
@@ -53,14 +56,14 @@ async def test_a_worker_carries_packets_both_ways() -> None:
             assert payload == check
             answer = binding_response()
             transceiver.sendto(sender.bundle([(with_flags(entry, ANSWERED), answer)]), relay)
-            assert await received(client) == (answer, public.local_address)
-            client.sendto(DTLS, public.local_address)
+            assert await received(client) == (answer, public_address)
+            client.sendto(DTLS, public_address)
             await received(transceiver)
             batch = [(with_flags(entry, ANSWERED | VALIDATED), data) for data in (DTLS, RTP, RTP)]
             transceiver.sendto(sender.bundle(batch), relay)
             assert [(await received(client))[0] for _ in range(3)] == [DTLS, RTP, RTP]
-            client.sendto(b"\xff noise", public.local_address)
-            client.sendto(RTP, public.local_address)
+            client.sendto(b"\xff noise", public_address)
+            client.sendto(RTP, public_address)
             await received(transceiver)
             registry = MetricsRegistry()
             worker.register_metrics(registry)

@@ -3,6 +3,7 @@
 | module | what it is |
 |---|---|
 | `port` | a UDP socket that many sessions share: batched receive, immediate send |
+| `mmsg` | many datagrams in one system call, where the machine has it |
 | `timers` | one heap and one task for all deadlines |
 | `simnet` | the same ports over a lossy network in virtual time |
 | `control`, `processes`, `child` | child processes, their sockets and the channel to them |
@@ -12,6 +13,7 @@
 from voicegate.net.child import ControlChannel, run_child
 from voicegate.net.control import ChannelClosedError, ControlError, ControlRefusal
 from voicegate.net.metrics import Counter, Gauge, Histogram, MetricsRegistry, Snapshot, merge, render
+from voicegate.net.mmsg import Memory, ReceiveBatch, SendBatch, pack_name, unpack_name
 from voicegate.net.port import (
     Address,
     DatagramEndpoint,
@@ -39,8 +41,11 @@ __all__ = [
     "Gauge",
     "Histogram",
     "LinkConditions",
+    "Memory",
     "MetricsRegistry",
     "PortStatistics",
+    "ReceiveBatch",
+    "SendBatch",
     "SimNet",
     "SimPort",
     "Snapshot",
@@ -48,7 +53,9 @@ __all__ = [
     "TimerOwner",
     "merge",
     "open_datagram_socket",
+    "pack_name",
     "render",
     "run_child",
     "spawn",
+    "unpack_name",
 ]

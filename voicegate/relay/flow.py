@@ -19,7 +19,7 @@ Flags in the hop's entries say what transceivers know; nothing here guesses.
 import ipaddress
 from collections.abc import Iterator
 from enum import Enum, IntEnum
-from typing import Any
+from typing import Any, Protocol
 
 from voicegate.relay.limits import (
     AMPLIFICATION_FACTOR,
@@ -143,6 +143,16 @@ MAX_CONTENDER_OCTETS = 4_096
 """Credit a contender may save up: a few dozen STUN answers."""
 
 
+class FlowWatcher(Protocol):
+    """Whoever wants to know which flows are validated, in order to treat their packets in some faster way."""
+
+    def flow_validated(self, flow: Flow, /) -> None:
+        """The flow is validated from now on."""
+
+    def flow_gone(self, flow: Flow, /) -> None:
+        """It is not any more."""
+
+
 class FlowTable:
     """All flows of a worker, by the client's socket address for what comes from clients and by the hop entry's first
     octets for what comes from transceivers. Bounded in every direction."""
@@ -158,6 +168,7 @@ class FlowTable:
         self._sweep: Iterator[Flow] = iter(())
         self.evicted = 0
         self.expired = 0
+        self.watcher: FlowWatcher | None = None
 
     def __len__(self) -> int:
         return len(self._by_key)
@@ -191,8 +202,19 @@ class FlowTable:
         """The flow is not pending any more, so it is not the first to go."""
         self._pending.pop(flow.key, None)
 
+    def validated(self, flow: Flow) -> None:
+        """The flow is validated from now on."""
+        if self.watcher is not None:
+            self.watcher.flow_validated(flow)
+
+    def unproven(self, flow: Flow) -> None:
+        """The flow is in other hands now, which have to prove themselves."""
+        if self.watcher is not None:
+            self.watcher.flow_gone(flow)
+
     def remove(self, flow: Flow) -> None:
         """Forget a flow."""
+        self.unproven(flow)
         key = flow.key
         del self._by_key[key]
         del self._by_address[flow.vip][flow.address]

@@ -146,8 +146,7 @@ class Router:
     def receive_from_hop(self, data: bytes, peer: tuple[Any, ...]) -> None:
         """One bundle that came to the hop socket."""
         transceiver: HopAddress = (peer[0], peer[1])
-        if transceiver not in self._slots.addresses:
-            self.drops[Drop.UNKNOWN_PEER] += 1
+        if not self.knows(transceiver):
             return
         packets = self._receiver.open_untrusted(data, peer)
         if isinstance(packets, HopRefusal):
@@ -155,9 +154,17 @@ class Router:
             return
         now = self._clock()
         for entry, payload in packets:
-            self._deliver(entry, payload, transceiver, now)
+            self.deliver(entry, payload, transceiver, now)
 
-    def _deliver(self, entry: bytes, payload: bytes, transceiver: HopAddress, now: float) -> None:
+    def knows(self, transceiver: HopAddress) -> bool:
+        """Whether a bundle from this address is looked at."""
+        if transceiver in self._slots.addresses:
+            return True
+        self.drops[Drop.UNKNOWN_PEER] += 1
+        return False
+
+    def deliver(self, entry: bytes, payload: bytes, transceiver: HopAddress, now: float) -> None:
+        """One entry of an authentic bundle from a transceiver that we know."""
         flags = entry[FLAGS_OFFSET]
         flow = self.flows.from_entry(entry)
         if flow is None:
@@ -184,12 +191,14 @@ class Router:
                 return False
             self.takeovers += flow.state is not FlowState.PENDING
             flow.pass_to(transceiver)
+            self.flows.unproven(flow)
         if flags & RELEASED:
             self.flows.remove(flow)
             return True
         # The answer to a check vouches; media that merely goes out says nothing about who is at the other end.
         if flags & VALIDATED and flow.state is not FlowState.VALIDATED:
             flow.note(FlowState.VALIDATED, now)
+            self.flows.validated(flow)
         elif flags & ANSWERED and (stun or flow.state is FlowState.PENDING):
             flow.note(FlowState.ANSWERED, now)
         if flow.state is not FlowState.PENDING:
@@ -214,6 +223,8 @@ class Router:
             self.drops[refusal] += 1
             return None
         self.rebuilt += 1
+        if flow.state is FlowState.VALIDATED:
+            self.flows.validated(flow)
         return flow
 
     def _send_down(self, flow: Flow, payload: bytes) -> None:

@@ -2,16 +2,15 @@
 
 import trio
 
-from voicegate.net import ControlChannel, DatagramPort, MetricsRegistry, run_child
+from voicegate.net import ControlChannel, MetricsRegistry, run_child
 from voicegate.relay import RelayConfig, RelayWorker
 from voicegate.up.collector import keep_collector_off
 
 
 async def serve(control: ControlChannel) -> None:
     """Relay until the supervisor says stop."""
-    public = DatagramPort(control.sockets["public"], borrowed=True)
-    hop = DatagramPort(control.sockets["hop"], borrowed=True)
-    worker = RelayWorker(RelayConfig.from_json(control.configuration), [public], hop)
+    config = RelayConfig.from_json(control.configuration)
+    worker = RelayWorker(config, [control.sockets["public"]], control.sockets["hop"])
     registry = MetricsRegistry()
     worker.register_metrics(registry)
     control.answer("metrics", lambda _: registry.snapshot())
