@@ -1,9 +1,9 @@
 """The relay, measured: CPU time for each packet it forwards, next to other forwarders, in one run.
 
-    python -m bench.relay [--json FILE] [--seconds S] [--pps N …] [--transceivers N …] [--rounds N]
+    python -m bench.relay [--json FILE] [--seconds S] [--direction D …] [--pps N …] [--transceivers N …] [--rounds N]
 
-    500 client sockets ── 160 octets each ──▶ forwarder ──▶ 1 or 16 transceiver sockets
-    └────────────── forwarders/load.c: sends, receives, counts, times ──────────────┘
+    500 client sockets ◀── 160 octets each ──▶ forwarder ◀──▶ 1 or 16 transceiver sockets
+    └────────────── forwarders/load.c: sends, receives, counts, times ────────────────┘
 
  1. Every forwarder is a process of its own. Ours is `voicegate relay`, with everything on: the flows are set up by
     checks with real hints, answered and validated over the hop protocol.
@@ -13,7 +13,8 @@
     on the other side, and each packet carries the time when it was sent.
 
 The peers are a plain Go relay and a plain C one (`forwarders/`), and C that only receives, which nothing that forwards
-can beat. A compiler that is missing is named and its peer skipped. Downlink is not measured yet.
+can beat. Downlink we get bundles of seven packets, as a transceiver sends them; the others get each packet by itself.
+A compiler that is missing is named and its peer skipped.
 """
 
 import argparse
@@ -28,6 +29,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import cycle, islice, product
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -48,7 +50,9 @@ from voicegate.routing import (
     with_flags,
 )
 
+DIRECTIONS = ("uplink", "downlink")
 CLIENTS = 500
+PACKETS_PER_BUNDLE = 7
 PACKET_OCTETS = 160
 PLAIN_HEADER_OCTETS = 38
 BUNDLED = -1
@@ -62,14 +66,16 @@ Result = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Forwarder:
-    """A running forwarder: where to send to, which process is measured, what it puts before a payload."""
+    """A running forwarder: where to send to in each direction, which process is measured, what it puts before a
+    payload, and what a transceiver sends it for so many packets."""
 
-    port: int
+    ports: dict[str, int]
     process: int
     header_octets: int
+    downlink: Callable[[int], Iterator[tuple[bytes, int, int]]]
 
 
-Start = Callable[[list[socket.socket], list[socket.socket]], AbstractContextManager[Forwarder]]
+Start = Callable[[str, list[socket.socket], list[socket.socket]], AbstractContextManager[Forwarder]]
 
 
 def bound_socket() -> socket.socket:
@@ -87,31 +93,50 @@ def free_port() -> int:
 
 
 @contextmanager
-def voicegate(clients: list[socket.socket], transceivers: list[socket.socket]) -> Iterator[Forwarder]:
+def voicegate(_: str, clients: list[socket.socket], transceivers: list[socket.socket]) -> Iterator[Forwarder]:
     """`voicegate relay` with one worker, and a validated flow for each client."""
     secret = secrets.token_hex(32)
+    keys = FleetKeys.from_secret(bytes.fromhex(secret))
     records = [
         TransceiverRecord(f"t{index}", 0, ((index, index),), 1, sock.getsockname())
         for index, sock in enumerate(transceivers)
     ]
+    hop_port = free_port()
     with tempfile.NamedTemporaryFile("w", suffix=".json") as registry:
         json.dump({"transceivers": [record.to_json() for record in records]}, registry)
         registry.flush()
-        words = ["--host", "127.0.0.1", "--relay-port", "0", "--hop-port", "0", "--workers", "1", "--json"]
+        words = ["--host", "127.0.0.1", "--relay-port", "0", "--hop-port", str(hop_port), "--workers", "1", "--json"]
         with running("voicegate", "relay", *words, "--registry", registry.name, "--secret", secret) as relay:
-            address = ("127.0.0.1", int(relay.said["relay"].rpartition(":")[2]))
-            _validate(FleetKeys.from_secret(bytes.fromhex(secret)), address, clients, transceivers)
-            yield Forwarder(address[1], relay.said["processes"]["relay_workers"][0], BUNDLED)
+            port = int(relay.said["relay"].rpartition(":")[2])
+            senders: list[HopSender[None]] = [
+                HopSender(keys.current, keys.hop_keys[keys.current], 0x8000 + index, int(time.time() * 1000))
+                for index in range(len(transceivers))
+            ]
+            entries = _validate(keys, senders, ("127.0.0.1", port), clients, transceivers)
+
+            def bundles(packets: int) -> Iterator[tuple[bytes, int, int]]:
+                payload = b"\x80\x6f" + bytes(PACKET_OCTETS - 2)
+                turns = [cycle(entries[index :: len(transceivers)]) for index in range(len(transceivers))]
+                for number in range(packets // PACKETS_PER_BUNDLE):
+                    index = number % len(transceivers)
+                    packed = [(next(turns[index]), payload) for _ in range(PACKETS_PER_BUNDLE)]
+                    bundle = senders[index].bundle(packed)
+                    yield bundle, PACKETS_PER_BUNDLE, len(bundle) - PACKETS_PER_BUNDLE * PACKET_OCTETS
+
+            process = relay.said["processes"]["relay_workers"][0]
+            yield Forwarder({"uplink": port, "downlink": hop_port}, process, BUNDLED, bundles)
 
 
 def _validate(
-    keys: FleetKeys, relay: tuple[str, int], clients: list[socket.socket], transceivers: list[socket.socket]
-) -> None:
+    keys: FleetKeys,
+    senders: list[HopSender[None]],
+    relay: tuple[str, int],
+    clients: list[socket.socket],
+    transceivers: list[socket.socket],
+) -> list[bytes]:
+    """Make a validated flow for each client; the entries by which transceivers reach them."""
     codec, receiver = keys.hint_codec(), HopReceiver(keys.hop_keys)
-    senders: list[HopSender[None]] = [
-        HopSender(keys.current, keys.hop_keys[keys.current], 0x8000 + index, int(time.time() * 1000))
-        for index in range(len(transceivers))
-    ]
+    entries = []
     for number, client in enumerate(clients):
         slot = number % len(transceivers)
         ufrag = codec.mint(Hint(HintKind.PINNED, 0, slot, 1, secrets.token_bytes(5)))
@@ -124,21 +149,33 @@ def _validate(
         opened = receiver.open_untrusted(bundle, hop)
         if isinstance(opened, HopRefusal):
             raise ProgramFailedError(f"the relay's bundle is refused: {opened}")
-        transceiver.sendto(senders[slot].bundle([(with_flags(opened[0][0], ANSWERED | VALIDATED), b"")]), hop)
+        entries.append(with_flags(opened[0][0], ANSWERED | VALIDATED))
+        transceiver.sendto(senders[slot].bundle([(entries[-1], b"")]), hop)
+    return entries
 
 
-def plain(command: list[str], header_octets: int) -> Start:
-    """A compiled forwarder: it is told its port, then those of the transceivers, and says ready."""
+def plain(command: list[str], words: dict[str, str]) -> Start:
+    """A compiled forwarder: `words` name its directions; it is told its port, then those of the transceivers, and says
+    ready."""
 
     @contextmanager
-    def start(_: list[socket.socket], transceivers: list[socket.socket]) -> Iterator[Forwarder]:
+    def start(direction: str, clients: list[socket.socket], transceivers: list[socket.socket]) -> Iterator[Forwarder]:
         port = free_port()
-        ports = [str(sock.getsockname()[1]) for sock in transceivers]
-        with subprocess.Popen([*command, str(port), *ports], stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
+        arguments = [words[direction], str(port), *(str(sock.getsockname()[1]) for sock in transceivers)]
+        headers = [
+            socket.inet_aton(host).ljust(16, b"\0") + client_port.to_bytes(2, "big") + bytes(PLAIN_HEADER_OCTETS - 18)
+            for host, client_port in (sock.getsockname() for sock in clients)
+        ]
+
+        def packets(count: int) -> Iterator[tuple[bytes, int, int]]:
+            payload = b"\x80\x6f" + bytes(PACKET_OCTETS - 2)
+            return ((header + payload, 1, PLAIN_HEADER_OCTETS) for header in islice(cycle(headers), count))
+
+        with subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
             try:
                 if process.stdout is None or process.stdout.readline() != "ready\n":
                     raise ProgramFailedError(f"{command[0]} did not start")
-                yield Forwarder(port, process.pid, header_octets)
+                yield Forwarder(dict.fromkeys(DIRECTIONS, port), process.pid, PLAIN_HEADER_OCTETS, packets)
             finally:
                 process.kill()
 
@@ -153,32 +190,51 @@ def build(folder: Path) -> tuple[str, dict[str, Start]]:
     for name in ("load", "plain"):
         words = [compiler, "-O2", "-pthread", "-o", str(folder / name), str(SOURCES / f"{name}.c")]
         subprocess.run(words, check=True)  # noqa: S603
+    both_ways = {"uplink": "forward", "downlink": "back"}
     forwarders: dict[str, Start] = {"voicegate": voicegate}
     if go is not None:
         source = folder / "plain.go"
         shutil.copy(SOURCES / "plain.go", source)
         subprocess.run([go, "build", "-o", str(folder / "plain-go"), str(source)], check=True)  # noqa: S603
-        forwarders["go"] = plain([str(folder / "plain-go")], PLAIN_HEADER_OCTETS)
+        forwarders["go"] = plain([str(folder / "plain-go")], both_ways)
     else:
         print("skipped: go (no Go toolchain)", file=sys.stderr)
     for name in ("nginx", "coturn"):
         print(f"skipped: {name} (not part of this benchmark yet)", file=sys.stderr)
-    forwarders["c"] = plain([str(folder / "plain"), "forward"], PLAIN_HEADER_OCTETS)
-    forwarders["c-receive-only"] = plain([str(folder / "plain"), "receive"], PLAIN_HEADER_OCTETS)
+    forwarders["c"] = plain([str(folder / "plain")], both_ways)
+    forwarders["c-receive-only"] = plain([str(folder / "plain")], dict.fromkeys(DIRECTIONS, "receive"))
     return str(folder / "load"), forwarders
 
 
-def measure(  # noqa: PLR0913, PLR0917 - what a measurement is of
-    load: str, name: str, start: Start, pps: int, transceiver_count: int, seconds: float
-) -> Result:
-    """One forwarder at one rate."""
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a forwarder is measured under."""
+
+    direction: str
+    pps: int
+    transceivers: int
+    seconds: float
+
+
+def measure(program: str, name: str, start: Start, load: Load) -> Result:
+    """One forwarder under one load, which `program` makes."""
+    seconds = load.seconds
     with ExitStack() as stack:
         clients = [stack.enter_context(bound_socket()) for _ in range(CLIENTS)]
-        transceivers = [stack.enter_context(bound_socket()) for _ in range(transceiver_count)]
-        forwarder = stack.enter_context(start(clients, transceivers))
-        descriptors = [sock.fileno() for sock in (*clients, *transceivers)]
-        numbers = [forwarder.port, pps, seconds, WARM_UP_S, PACKET_OCTETS, forwarder.header_octets]
-        words = [load, *map(str, (*numbers, CLIENTS, transceiver_count, *descriptors))]
+        transceivers = [stack.enter_context(bound_socket()) for _ in range(load.transceivers)]
+        forwarder = stack.enter_context(start(load.direction, clients, transceivers))
+        senders, receivers, datagrams, header = clients, transceivers, "-", forwarder.header_octets
+        if load.direction == "downlink":
+            senders, receivers, header = transceivers, clients, 0
+            file = stack.enter_context(tempfile.NamedTemporaryFile("wb"))
+            for datagram, packets, first in forwarder.downlink(round(load.pps * (seconds + WARM_UP_S))):
+                file.write(b"".join(number.to_bytes(4, "little") for number in (len(datagram), packets, first)))
+                file.write(datagram)
+            file.flush()
+            datagrams = file.name
+        descriptors = [sock.fileno() for sock in (*senders, *receivers)]
+        numbers = [forwarder.ports[load.direction], load.pps, seconds, WARM_UP_S, PACKET_OCTETS, header]
+        words = [program, *map(str, (*numbers, len(senders), len(receivers), datagrams, *descriptors))]
         with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, pass_fds=descriptors) as process:  # noqa: S603
             moments: dict[str, tuple[float, list[float]]] = {}
             for line in process.stdout or ():
@@ -188,9 +244,9 @@ def measure(  # noqa: PLR0913, PLR0917 - what a measurement is of
     sent = end[0] - begin[0]
     result: Result = {
         "forwarder": name,
-        "direction": "uplink",
-        "offered_pps": pps,
-        "transceivers": transceiver_count,
+        "direction": load.direction,
+        "offered_pps": load.pps,
+        "transceivers": load.transceivers,
         "sent_pps": round(sent / seconds),
         "cpu_us_per_packet": 1e6 * (after - before) / sent,
     }
@@ -216,12 +272,13 @@ def summarise(rounds: list[Result]) -> Result:
 def print_table(results: list[Result]) -> None:
     """For people: one block for each rate and number of transceivers, with ratios to Go."""
     header = f"{'':<18}{'sent pps':>10}{'CPU us':>9}{'to go':>8}{'lost':>8}{'p50 us':>9}{'p99 us':>9}{'p99.9 us':>10}"
-    blocks: dict[tuple[int, int], list[Result]] = {}
+    blocks: dict[tuple[str, int, int], list[Result]] = {}
     for result in results:
-        blocks.setdefault((result["offered_pps"], result["transceivers"]), []).append(result)
-    for (pps, transceivers), block in blocks.items():
+        key = result["direction"], result["offered_pps"], result["transceivers"]
+        blocks.setdefault(key, []).append(result)
+    for (direction, pps, transceivers), block in blocks.items():
         go = next((result["cpu_us_per_packet"] for result in block if result["forwarder"] == "go"), None)
-        print(f"\nuplink, {pps} packets a second, {transceivers} transceiver{'s' * (transceivers > 1)}\n{header}")
+        print(f"\n{direction}, {pps} packets a second, {transceivers} transceiver{'s' * (transceivers > 1)}\n{header}")
         for result in block:
             ratio = f"{result['cpu_us_per_packet'] / go:.2f}" if go else ""
             latency = "".join(
@@ -239,6 +296,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", metavar="FILE", type=Path, help="write machine and results to this file")
     parser.add_argument("--seconds", type=float, default=3.0, metavar="S", help="length of a measurement (default 3)")
+    parser.add_argument("--direction", nargs="+", choices=DIRECTIONS, default=list(DIRECTIONS), metavar="D")
     parser.add_argument("--pps", type=int, nargs="+", default=[40_000, 150_000, 300_000], metavar="N")
     parser.add_argument("--transceivers", type=int, nargs="+", default=[1, 16], metavar="N")
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="turns of each forwarder (default 3)")
@@ -246,14 +304,14 @@ def main() -> None:
     machine = describe()
     results: list[Result] = []
     with tempfile.TemporaryDirectory() as folder:
-        load, forwarders = build(Path(folder))
-        for pps in arguments.pps:
-            for count in arguments.transceivers:
-                turns: dict[str, list[Result]] = {name: [] for name in forwarders}
-                for _ in range(arguments.rounds):
-                    for name, start in forwarders.items():
-                        turns[name].append(measure(load, name, start, pps, count, arguments.seconds))
-                results += [summarise(rounds) for rounds in turns.values()]
+        program, forwarders = build(Path(folder))
+        for direction, pps, count in product(arguments.direction, arguments.pps, arguments.transceivers):
+            load = Load(direction, pps, count, arguments.seconds)
+            turns: dict[str, list[Result]] = {name: [] for name in forwarders}
+            for _ in range(arguments.rounds):
+                for name, start in forwarders.items():
+                    turns[name].append(measure(program, name, start, load))
+            results += [summarise(rounds) for rounds in turns.values()]
     print_table(results)
     if arguments.json is not None:
         document = {"machine": machine, "results": results}

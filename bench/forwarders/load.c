@@ -1,28 +1,33 @@
 // Many clients and the transceivers behind a forwarder, in one process of two threads.
 //
-//     load PORT PACKETS_PER_SECOND SECONDS WARM_UP OCTETS HEADER CLIENTS TRANSCEIVERS fd...
+//     load PORT PACKETS_PER_SECOND SECONDS WARM_UP OCTETS HEADER SENDERS RECEIVERS DATAGRAMS fd...
 //
-// Inherits CLIENTS sockets to send from and TRANSCEIVERS sockets to receive on. Sends to 127.0.0.1:PORT from one client
-// after the other, in steps of a millisecond. HEADER says what stands before a payload on the other side: its octets, or
+// Inherits SENDERS sockets to send from and RECEIVERS sockets to receive on. Sends to 127.0.0.1:PORT from one sender after
+// the other, in steps of a millisecond: packets of OCTETS octets if DATAGRAMS is "-" (uplink), else the datagrams of that
+// file in turn (downlink), each with its length, its number of packets and the offset of the first payload before it (32
+// bits each, then OCTETS octets a payload). HEADER says what stands before a payload where it is received: its octets, or
 // -1 for bundles of the hop protocol. A packet carries the time it was sent, so that the receiver knows how long it took.
 // Prints "ready", after WARM_UP seconds "begin", after SECONDS more "end", each with the counts so far, and at last the
 // added microseconds at p50, p99 and p99.9.
 
 #define _GNU_SOURCE
 #include <arpa/inet.h>
-#include <poll.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 enum { BATCH = 64, SLOT = 2048, MAX_SAMPLES = 4000000, STAMP = 16 };
 
-static int header, transceivers, *receiving;
+static int header, receivers, *receiving;
 static volatile uint64_t received;
 static volatile int sampling, over;
 static uint32_t *samples;
@@ -52,20 +57,23 @@ static void *receive(void *unused) {
     static uint8_t slots[BATCH][SLOT];
     struct mmsghdr messages[BATCH] = {0};
     struct iovec pieces[BATCH];
-    struct pollfd polled[256];
     for (int i = 0; i < BATCH; i++) {
         pieces[i] = (struct iovec){slots[i], SLOT};
         messages[i].msg_hdr.msg_iov = &pieces[i];
         messages[i].msg_hdr.msg_iovlen = 1;
     }
-    for (int i = 0; i < transceivers; i++) polled[i] = (struct pollfd){receiving[i], POLLIN, 0};
+    int waiting = epoll_create1(0);
+    for (int i = 0; i < receivers; i++) {
+        struct epoll_event wanted = {.events = EPOLLIN, .data.fd = receiving[i]};
+        epoll_ctl(waiting, EPOLL_CTL_ADD, receiving[i], &wanted);
+    }
     while (!over) {
-        poll(polled, transceivers, 100);
-        for (int i = 0; i < transceivers; i++) {
-            if (!(polled[i].revents & POLLIN)) continue;
+        struct epoll_event events[512];
+        int ready = epoll_wait(waiting, events, 512, 100);
+        for (int i = 0; i < ready; i++) {
             int n;
             do {
-                n = recvmmsg(receiving[i], messages, BATCH, MSG_DONTWAIT, NULL);
+                n = recvmmsg(events[i].data.fd, messages, BATCH, MSG_DONTWAIT, NULL);
                 uint64_t now = now_ns();
                 for (int k = 0; k < n; k++) take(slots[k], messages[k].msg_len, now);
             } while (n == BATCH);
@@ -85,24 +93,30 @@ static void say(const char *what, uint64_t sent) {
 }
 
 int main(int argc, char **argv) {
-    if (argc < 9) return 2;
+    if (argc < 10) return 2;
     struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(atoi(argv[1]))};
     to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     double rate = atof(argv[2]), seconds = atof(argv[3]), warm_up = atof(argv[4]);
-    int octets = atoi(argv[5]), clients = atoi(argv[7]);
+    int octets = atoi(argv[5]), senders = atoi(argv[7]), sender = 0, phase = 0;
     header = atoi(argv[6]);
-    transceivers = atoi(argv[8]);
-    int *sending = malloc(clients * sizeof(int));
-    receiving = malloc(transceivers * sizeof(int));
-    for (int i = 0; i < clients; i++) sending[i] = atoi(argv[9 + i]);
-    for (int i = 0; i < transceivers; i++) receiving[i] = atoi(argv[9 + clients + i]);
+    receivers = atoi(argv[8]);
+    int *sending = malloc(senders * sizeof(int));
+    receiving = malloc(receivers * sizeof(int));
+    for (int i = 0; i < senders; i++) sending[i] = atoi(argv[10 + i]);
+    for (int i = 0; i < receivers; i++) receiving[i] = atoi(argv[10 + senders + i]);
+    uint8_t packet[SLOT] = {0x80, 0x6f}, *datagrams = NULL, *end = NULL, *next;
+    if (strcmp(argv[9], "-")) {
+        struct stat file;
+        int fd = open(argv[9], O_RDONLY);
+        fstat(fd, &file);
+        next = datagrams = mmap(NULL, file.st_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_POPULATE, fd, 0);
+        end = datagrams + file.st_size;
+    }
     samples = malloc(MAX_SAMPLES * sizeof *samples);
-    uint8_t packet[SLOT] = {0x80, 0x6f};
     pthread_t thread;
     pthread_create(&thread, NULL, receive, NULL);
     say("ready", 0);
     uint64_t start = now_ns(), sent = 0;
-    int phase = 0, client = 0;
     for (;;) {
         double elapsed = (now_ns() - start) / 1e9;
         if (phase == 0 && elapsed >= warm_up) {
@@ -110,12 +124,25 @@ int main(int argc, char **argv) {
             sampling = 1;
             say("begin", sent);
         }
-        if (elapsed >= warm_up + seconds) break;
-        for (uint64_t due = (uint64_t)(elapsed * rate); sent < due; sent++) {
+        if (elapsed >= warm_up + seconds || (datagrams && next >= end)) break;
+        for (uint64_t due = (uint64_t)(elapsed * rate); sent < due && !(datagrams && next >= end);) {
             uint64_t stamp = now_ns();
-            memcpy(packet + STAMP, &stamp, 8);
-            sendto(sending[client], packet, octets, MSG_DONTWAIT, (struct sockaddr *)&to, sizeof to);
-            client = (client + 1) % clients;
+            if (datagrams) {
+                uint32_t length, packets, first;
+                memcpy(&length, next, 4);
+                memcpy(&packets, next + 4, 4);
+                memcpy(&first, next + 8, 4);
+                next += 12;
+                for (uint32_t i = 0; i < packets; i++) memcpy(next + first + i * octets + STAMP, &stamp, 8);
+                sendto(sending[sender], next, length, MSG_DONTWAIT, (struct sockaddr *)&to, sizeof to);
+                next += length;
+                sent += packets;
+            } else {
+                memcpy(packet + STAMP, &stamp, 8);
+                sendto(sending[sender], packet, octets, MSG_DONTWAIT, (struct sockaddr *)&to, sizeof to);
+                sent++;
+            }
+            sender = (sender + 1) % senders;
         }
         struct timespec pause = {0, 1000000 - (now_ns() - start) % 1000000};
         nanosleep(&pause, NULL);
@@ -128,6 +155,8 @@ int main(int argc, char **argv) {
     say("last", sent);
     qsort(samples, sampled, sizeof *samples, ascending);
     uint64_t n = sampled;
-    if (n) printf("latency %.1f %.1f %.1f\n", samples[n / 2] / 10.0, samples[n * 99 / 100] / 10.0, samples[n * 999 / 1000] / 10.0);
+    if (n)
+        printf("latency %.1f %.1f %.1f\n", samples[n / 2] / 10.0, samples[n * 99 / 100] / 10.0,
+               samples[n * 999 / 1000] / 10.0);
     return 0;
 }

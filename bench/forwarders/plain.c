@@ -1,6 +1,7 @@
-// The plain floor: one recvfrom and one sendto for each packet (`plain forward PORT TRANSCEIVER_PORT...`), and what no
-// forwarder can beat: receiving alone, 64 at a time (`plain receive PORT`). A client's packets go to the transceiver that
-// its port chooses, behind a header of 38 octets.
+// The plain floor: one recvfrom and one sendto for each packet, up (`plain forward PORT TRANSCEIVER_PORT...`) and down
+// (`plain back PORT`); and what no forwarder can beat: receiving alone, 64 at a time (`plain receive PORT`). A client's
+// packets go to the transceiver that its port chooses, behind a header of 38 octets that begins with its address; what
+// comes down has the same header.
 
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -30,6 +31,18 @@ static void forward(int sock, int transceivers, char **ports) {
     }
 }
 
+static void back(int sock) {
+    struct sockaddr_in to = {.sin_family = AF_INET};
+    static uint8_t packet[HEADER + SLOT];
+    for (;;) {
+        ssize_t length = recvfrom(sock, packet, sizeof packet, 0, NULL, NULL);
+        if (length < HEADER) continue;
+        memcpy(&to.sin_addr, packet, 4);
+        memcpy(&to.sin_port, packet + 16, 2);
+        sendto(sock, packet + HEADER, length - HEADER, 0, (struct sockaddr *)&to, sizeof to);
+    }
+}
+
 static void receive(int sock) {
     static uint8_t slots[BATCH][SLOT];
     struct mmsghdr messages[BATCH] = {0};
@@ -52,5 +65,6 @@ int main(int argc, char **argv) {
     puts("ready");
     fflush(stdout);
     if (!strcmp(argv[1], "receive")) receive(sock);
+    if (!strcmp(argv[1], "back")) back(sock);
     forward(sock, argc - 3, argv + 3);
 }

@@ -34,20 +34,24 @@ HEAD_WORDS = HEAD_OCTETS // 8
 FIRST_ENTRY_WORD = HEADER_LENGTH // 8
 STUN_END = 4
 
-V4_MAPPED = 0xFFFF_0000
-"""Octets 8 to 11 of a v4-mapped IPv6 address, read as the lower half of a little-endian word."""
-V4_ADDRESS = 0xFFFF_FFFF_0000_0000
-
 Name = int | tuple[int, int, int]
 """A socket address as a key: for IPv4 the first word of its sockaddr (family, port, address)."""
+
+FlowName = int | tuple[int, int, int]
+"""The flow that an entry speaks of, as a key made of its words: see `_flow_name`."""
+FLOW_BITS = 0xFF_FFFF
+"""Of an entry's third word, the client's port and the VIP."""
+RELEASED_BIT = RELEASED << 40
+LENGTH_SHIFT = 48
 
 
 class Towards:
     """A transceiver as the batch in the making sees it: which message its bundle is, and what is in that so far."""
 
-    __slots__ = ("count", "message", "name", "name_length", "octets")
+    __slots__ = ("address", "count", "message", "name", "name_length", "octets")
 
     def __init__(self, family: int, address: HopAddress) -> None:
+        self.address = address
         packed = pack_name(family, *address)
         self.name = Memory(NAME_OCTETS)
         self.name.octets[: len(packed)] = packed
@@ -57,15 +61,34 @@ class Towards:
         self.octets = 0
 
 
+class Outlet:
+    """The clients' side of a VIP as the batch in the making sees it: how many messages it has so far."""
+
+    __slots__ = ("batch", "messages", "pieces", "used")
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.batch = SendBatch(sock, BATCH_DATAGRAMS, 1)
+        self.messages = self.batch.messages
+        self.pieces = self.batch.pieces
+        self.used = 0
+        for index in range(BATCH_DATAGRAMS):
+            self.messages[WORDS * index + 1] = 16 if sock.family == socket.AF_INET else 28
+
+    def send(self) -> None:
+        """Send what there is."""
+        self.batch.send(self.used)
+        self.used = 0
+
+
 class Lane:
     """A validated flow, ready to use."""
 
-    __slots__ = ("entry_0", "entry_1", "entry_2", "flow", "name", "name_address", "owner", "towards")
+    __slots__ = ("entry_0", "entry_1", "entry_2", "flow", "name", "name_address", "outlet", "towards")
 
-    def __init__(self, flow: Flow, family: int, towards: Towards) -> None:
+    def __init__(self, flow: Flow, family: int, towards: Towards, outlet: Outlet) -> None:
         self.flow = flow
-        self.owner = flow.owner
         self.towards = towards
+        self.outlet = outlet
         self.entry_0, self.entry_1, self.entry_2 = (
             int.from_bytes(flow.entry[start : start + 8], "little") for start in (0, 8, 16)
         )
@@ -94,22 +117,19 @@ class Express:
         self._public_sockets = public_sockets
         self._hop_socket = hop_socket
         self._lanes: list[dict[Name, Lane]] = [{} for _ in public_sockets]
+        self._lanes_by_flow: dict[FlowName, Lane] = {}
         self._towards: dict[HopAddress, Towards] = {}
-        self._peers: dict[Name, HopAddress] = {}
+        self._peers: dict[Name, Towards] = {}
         slot_octets = MAX_DATAGRAM_OCTETS
         self._from_clients = [ReceiveBatch(sock, BATCH_DATAGRAMS, slot_octets) for sock in public_sockets]
-        self._to_clients = [SendBatch(sock, BATCH_DATAGRAMS, 1) for sock in public_sockets]
+        self._outlets = [Outlet(sock) for sock in public_sockets]
         self._from_hop = ReceiveBatch(hop_socket, BATCH_DATAGRAMS, slot_octets)
         self._to_hop = SendBatch(hop_socket, BATCH_DATAGRAMS, 1 + MAX_BUNDLE_ENTRIES)
         self._heads = Memory(BATCH_DATAGRAMS * HEAD_OCTETS)
         self._head_views = [self._heads.octets[i * HEAD_OCTETS : (i + 1) * HEAD_OCTETS] for i in range(BATCH_DATAGRAMS)]
         self._open: list[Towards] = []
         self._messages_used = 0
-        self._used = [0] * len(public_sockets)
         self.too_long = 0
-        for batch, sock in zip(self._to_clients, public_sockets, strict=True):
-            for index in range(BATCH_DATAGRAMS):
-                batch.messages[WORDS * index + 1] = 16 if sock.family == socket.AF_INET else 28
 
     # Lanes come and go as the router says.
 
@@ -118,23 +138,26 @@ class Express:
         towards = self._towards.get(flow.owner)
         if towards is None:
             towards = self._towards[flow.owner] = Towards(self._hop_socket.family, flow.owner)
-            self._peers[_name_of(towards.name.octets)] = flow.owner
-        lane = Lane(flow, self._public_sockets[flow.vip].family, towards)
+            self._peers[_name_of(towards.name.octets)] = towards
+        lane = Lane(flow, self._public_sockets[flow.vip].family, towards, self._outlets[flow.vip])
         self._lanes[flow.vip][_name_of(lane.name.octets)] = lane
+        self._lanes_by_flow[_flow_name(lane.entry_0, lane.entry_1, lane.entry_2)] = lane
 
     def flow_gone(self, flow: Flow) -> None:
         """The flow ended, or its next owner has to prove itself first."""
         family = self._public_sockets[flow.vip].family
         name = _name_of(pack_name(family, flow.address[0], flow.address[1]))
-        self._lanes[flow.vip].pop(name, None)
+        lane = self._lanes[flow.vip].pop(name, None)
+        if lane is not None:
+            del self._lanes_by_flow[_flow_name(lane.entry_0, lane.entry_1, lane.entry_2)]
 
     def socket_drops(self) -> dict[str, int]:
         """Datagrams that the sockets lost, by side and reason."""
         return {
             "public too long": self.too_long,
             "public receive error": sum(batch.failures for batch in self._from_clients),
-            "public send buffer full": sum(batch.dropped_buffer_full for batch in self._to_clients),
-            "public send refused": sum(batch.dropped_refused for batch in self._to_clients),
+            "public send buffer full": sum(outlet.batch.dropped_buffer_full for outlet in self._outlets),
+            "public send refused": sum(outlet.batch.dropped_refused for outlet in self._outlets),
             "hop receive error": self._from_hop.failures,
             "hop send buffer full": self._to_hop.dropped_buffer_full,
             "hop send refused": self._to_hop.dropped_refused,
@@ -251,62 +274,66 @@ class Express:
                 continue
             slot = batch.slot_octets * index
             bundle = batch.memory.octets[slot : slot + length]
-            peer = self._peers.get(_name_at(batch.names.words, NAME_WORDS * index))
-            if peer is None:
+            towards = self._peers.get(_name_at(batch.names.words, NAME_WORDS * index))
+            if towards is None:
                 name = batch.names.octets[NAME_OCTETS * index : NAME_OCTETS * (index + 1)]
                 self._router.receive_from_hop(bytes(bundle), unpack_name(name))
                 continue
-            if not self._router.knows(peer):
+            if not self._router.knows(towards.address):
                 continue
-            count = self._check(bundle, peer)
+            count = self._check(bundle, towards.address)
             if isinstance(count, HopRefusal):
                 self._router.drops[count] += 1
                 continue
-            self._deliver(bundle, slot, count, peer, now)
-        for vip, used in enumerate(self._used):
-            if used:
-                self._to_clients[vip].send(used)
-                self._used[vip] = 0
+            self._deliver(bundle, slot, count, towards, now)
+        for outlet in self._outlets:
+            if outlet.used:
+                outlet.send()
         return received
 
-    def _deliver(self, bundle: memoryview, slot: int, count: int, peer: HopAddress, now: float) -> None:
-        words, octets, address = (
-            self._from_hop.memory.words,
-            self._from_hop.memory.octets,
-            self._from_hop.memory.address,
-        )
-        entry = (slot + HEADER_LENGTH) // 8
+    def _deliver(self, bundle: memoryview, slot: int, count: int, towards: Towards, now: float) -> None:
+        memory, lanes = self._from_hop.memory, self._lanes_by_flow
+        words, octets, address = memory.words, memory.octets, memory.address
+        word = (slot + HEADER_LENGTH) // 8
         payload = slot + HEADER_LENGTH + ENTRY_LENGTH * count + TAG_LENGTH
-        fast = 0
+        handed_over = 0
         for position in range(count):
-            high, low, rest = words[entry], words[entry + 1], words[entry + 2]
-            entry += 3
-            length = rest >> 48
-            vip = rest >> 16 & 0xFF
-            name: Name
-            if not high and low & 0xFFFF_FFFF == V4_MAPPED:
-                name = socket.AF_INET | (rest & 0xFFFF) << 16 | low & V4_ADDRESS
-            else:
-                name = (rest & 0xFFFF, high, low)
-            lane = self._lanes[vip].get(name) if vip < len(self._lanes) else None
-            if lane is None or lane.owner != peer or rest >> 40 & RELEASED or not length or octets[payload] < STUN_END:
+            high, low, rest = words[word], words[word + 1], words[word + 2]
+            word += 3
+            length = rest >> LENGTH_SHIFT
+            # The first case of `_flow_name`, in place: it is every IPv4 packet.
+            lane = lanes.get(low ^ rest & FLOW_BITS if not high else (high, low, rest & FLOW_BITS))
+            if (
+                lane is None
+                or lane.towards is not towards
+                or rest & RELEASED_BIT
+                or not length
+                or octets[payload] < STUN_END
+            ):
+                handed_over += 1
                 start = HEADER_LENGTH + ENTRY_LENGTH * position
                 data = bytes(bundle[payload - slot : payload - slot + length])
-                self._router.deliver(bytes(bundle[start : start + PATH_ENTRY_LENGTH]), data, peer, now)
+                self._router.deliver(bytes(bundle[start : start + PATH_ENTRY_LENGTH]), data, towards.address, now)
             else:
-                batch = self._to_clients[vip]
-                used = self._used[vip]
-                batch.messages[WORDS * used] = lane.name_address
-                batch.pieces[2 * used] = address + payload
-                batch.pieces[2 * used + 1] = length
-                fast += 1
-                used += 1
-                if used == batch.count:
-                    batch.send(used)
-                    used = 0
-                self._used[vip] = used
+                outlet = lane.outlet
+                used = outlet.used
+                outlet.messages[WORDS * used] = lane.name_address
+                outlet.pieces[2 * used] = address + payload
+                outlet.pieces[2 * used + 1] = length
+                outlet.used = used + 1
+                if used + 1 == BATCH_DATAGRAMS:
+                    outlet.send()
             payload += length
-        self._router.down_packets += fast
+        self._router.down_packets += count - handed_over
+
+
+def _flow_name(high: int, low: int, rest: int) -> FlowName:
+    """The key of a flow by the three words of an entry: address, address, and port, VIP and what does not matter here.
+
+    A v4-mapped address leaves the lower half of its second word constant (and no other address with an empty first word
+    has that constant), so port and VIP find room in it.
+    """
+    return low ^ rest & FLOW_BITS if not high else (high, low, rest & FLOW_BITS)
 
 
 def _name_of(name: bytes | memoryview) -> Name:
