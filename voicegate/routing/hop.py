@@ -181,9 +181,12 @@ class HopSender(Generic[_Destination]):
         """Complete a bundle whose `count` entries already lie in `buffer` from octet 24 on: write the header before
         them and the tag after them, and return where the payloads follow. For senders that gather payloads by iovec."""
         table_end = HEADER_LENGTH + ENTRY_LENGTH * count
-        buffer[:HEADER_LENGTH] = self._header(count)
+        self._sequence += 1
+        _HEADER.pack_into(
+            buffer, 0, MAGIC, VERSION, self._key_id, count, self._sender_id, 0, self._boot_epoch_ms, self._sequence
+        )
         tag = self._keyed.copy()
-        tag.update(memoryview(buffer)[:table_end])
+        tag.update(buffer[:table_end])
         buffer[table_end : table_end + TAG_LENGTH] = tag.digest()
         return table_end + TAG_LENGTH
 
