@@ -25,6 +25,19 @@ def test_the_stalest_path_makes_room_but_never_the_selected_one(
     assert agent.statistics.paths_evicted == 1
 
 
+def test_a_path_that_carried_traffic_is_not_pushed_out_by_checks_alone(
+    make: Any, checks: Any, drain_events: Callable[[Any], list[object]]
+) -> None:
+    agent = make.lite()
+    agent.receive_datagram(checks(use_candidate=True), addr(0), 0.0)
+    agent.note_traffic(addr(0), 0.1)
+    for number in range(1, 10 * MAX_PATHS):
+        agent.receive_datagram(checks(use_candidate=True, priority=2**31 - 1), addr(number), 1 + number / 1000)
+    assert agent.selected_addr != addr(0)
+    assert PathRemoved(addr(0)) not in drain_events(agent)
+    assert agent.statistics.paths_evicted == 9 * MAX_PATHS
+
+
 def test_what_was_announced_minus_what_was_removed_stays_bounded(
     make: Any, checks: Any, drain_events: Callable[[Any], list[object]]
 ) -> None:

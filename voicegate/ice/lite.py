@@ -87,6 +87,7 @@ class IceLiteAgent:
         path = self._paths.get(addr)
         if path is not None:
             path.heard_at = now
+            path.has_carried = True
             # Peers send media on the pair they chose; when ours has fallen silent meanwhile, theirs is the right one.
             if path is not self._selected and self._selected_is_silent(SILENT_S, now):
                 self._select(path)
@@ -132,7 +133,8 @@ class IceLiteAgent:
     def _add(self, addr: Addr, now: float) -> "_Path":
         if len(self._paths) >= MAX_PATHS:
             others = [path for path in self._paths.values() if path is not self._selected]
-            self._remove(min(others, key=lambda path: path.heard_at))
+            # Checks prove the password, traffic proves the keys: who knows only the one pushes nobody out who has both.
+            self._remove(min(others, key=lambda path: (path.has_carried, path.heard_at)))
             self.statistics.paths_evicted += 1
         if not self._paths:
             self._settled_at = now + SETTLING_S
@@ -176,10 +178,12 @@ class IceLiteAgent:
 
 @dataclass(slots=True, eq=False)
 class _Path:
-    """A source address of the client. `priority` and `nominated` are those of its latest check."""
+    """A source address of the client. `priority` and `nominated` are those of its latest check; `has_carried` says that
+    authentic traffic came over it."""
 
     addr: Addr
     priority: int = 0
     nominated: bool = False
     checked_at: float = 0.0
     heard_at: float = 0.0
+    has_carried: bool = False
