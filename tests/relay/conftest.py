@@ -1,4 +1,4 @@
-"""A relay's router with hand-held time, two transceivers that speak the hop protocol, and clients that send checks."""
+"""A relay's router with hand-held time, transceivers that speak the hop protocol, and clients that send checks."""
 
 from __future__ import annotations
 
@@ -85,27 +85,28 @@ class FakeTransceiver:
 
 @dataclass
 class Fleet:
-    """Everything around one router."""
+    """Everything around one router. `vips` are the IP versions of its public addresses."""
 
     now: float = 1000.0
     max_flows: int = 1000
-    vips: int = 1
+    vips: Sequence[int] = (4,)
+    transceiver_count: int = 2
     to_clients: list[tuple[int, bytes, tuple[object, ...]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.transceivers = [FakeTransceiver(self, index) for index in range(2)]
+        self.transceivers = [FakeTransceiver(self, index) for index in range(self.transceiver_count)]
         self.records = [
             TransceiverRecord(f"t{index}", 0, (transceiver.slots,), 1, transceiver.address)
             for index, transceiver in enumerate(self.transceivers)
         ]
-        self.flows = FlowTable(self.vips, max_flows=self.max_flows)
+        self.flows = FlowTable(len(self.vips), max_flows=self.max_flows)
         self.router = Router(
             hints=KEYS.hint_codec(),
             slots=SlotTable(self.records),
             receiver=HopReceiver(KEYS.hop_keys, own_sender_id=1),
             sender=HopSender(KEYS.current, KEYS.hop_keys[KEYS.current], 1, 1),
             flows=self.flows,
-            vip_count=self.vips,
+            vips=self.vips,
             ingress=3,
             worker=2,
             send_to_client=lambda vip, data, address: self.to_clients.append((vip, data, address)),

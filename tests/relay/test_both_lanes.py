@@ -68,7 +68,7 @@ class Rig:
             receiver=receiver,
             sender=sender,
             flows=FlowTable(1),
-            vip_count=1,
+            vips=[4 if family == socket.AF_INET else 6],
             ingress=0,
             worker=0,
             send_to_client=lambda vip, data, address: public_port.send(data, address),

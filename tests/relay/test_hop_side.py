@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.relay.conftest import CLIENT, DTLS, KEYS, RTP, Fleet, binding_request, binding_response
 from voicegate.relay import FlowState
 from voicegate.routing import ANSWERED, RELEASED, VALIDATED, HopSender, pack_entry, with_flags
@@ -68,6 +70,15 @@ def test_a_vip_that_we_do_not_have(fleet: Fleet) -> None:
     assert fleet.drops() == {"UNKNOWN_VIP": 1}
 
 
+@pytest.mark.parametrize(("version", "host"), [(4, "2001:db8::7"), (6, "192.0.2.10")])
+def test_a_client_of_the_other_ip_version_than_the_vip(version: int, host: str) -> None:
+    """A relay that came back with other public addresses: transceivers still speak of the old ones."""
+    fleet = Fleet(vips=(version,))
+    fleet.transceivers[0].send(pack_entry(host, 9, 0, 3, 2, 0), RTP, ANSWERED | VALIDATED)
+    assert fleet.drops() == {"UNKNOWN_VIP": 1}
+    assert len(fleet.flows) == 0
+
+
 def test_rebuilt_flows_make_no_room_for_themselves_at_the_cost_of_live_ones() -> None:
     fleet = Fleet(max_flows=1)
     first = fleet.transceivers[0]
@@ -80,7 +91,8 @@ def test_rebuilt_flows_make_no_room_for_themselves_at_the_cost_of_live_ones() ->
     assert flow.state is FlowState.ANSWERED
 
 
-def test_an_ipv6_flow_is_rebuilt_to_a_socket_address(fleet: Fleet) -> None:
+def test_an_ipv6_flow_is_rebuilt_to_a_socket_address() -> None:
+    fleet = Fleet(vips=(6,))
     fleet.transceivers[0].send(pack_entry("2001:db8::7", 9, 0, 3, 2, 0), RTP, ANSWERED | VALIDATED)
     assert fleet.heard(("2001:db8::7", 9, 0, 0)) == [RTP]
 

@@ -96,7 +96,7 @@ def test_a_batch_for_one_transceiver_leaves_as_one_bundle(fleet: Fleet) -> None:
 
 
 def test_ipv6_clients_and_several_vips() -> None:
-    fleet = Fleet(vips=2)
+    fleet = Fleet(vips=(4, 6))
     first = fleet.transceivers[0]
     address = ("2001:db8::7", 40_000, 0, 0)
     fleet.from_client(binding_request(first.hint()), address=address, vip=1)

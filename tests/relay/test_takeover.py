@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.relay.conftest import CLIENT, DTLS, RTP, FakeTransceiver, Fleet, binding_request, binding_response
-from voicegate.relay.limits import OWNER_SILENCE_S
+from voicegate.relay.limits import IDLE_S, OWNER_SILENCE_S
 from voicegate.routing import ANSWERED, RELEASED, VALIDATED
 
 
@@ -121,6 +121,7 @@ def test_who_takes_a_flow_over_begins_unvalidated(fleet: Fleet) -> None:
     check = binding_request(successor.hint())
     fleet.from_client(check)
     before = sum(map(len, fleet.heard()))
+    successor.send(entry, binding_response(), ANSWERED)
     for _ in range(50):
         successor.send(entry, bytes([22]) + bytes(99), ANSWERED)
     assert sum(map(len, fleet.heard())) - before <= 3 * len(check)
@@ -137,3 +138,70 @@ def test_whoever_answers_first_owns_a_pending_flow_and_the_other_may_still_answe
     assert second.payloads[-1] == DTLS
     assert DTLS not in first.payloads
     assert fleet.heard(CLIENT) == fleet.heard()
+
+
+@pytest.mark.parametrize("flags", [ANSWERED, ANSWERED | VALIDATED])
+def test_media_takes_no_flow_over(fleet: Fleet, flags: int) -> None:
+    """A session whose client is gone talks on until its consent ends. If a NAT gave the address to somebody else, one
+    lost answer of the new owner must not hand the call to the old one."""
+    stale, owner = fleet.transceivers
+    entry = establish(fleet, stale)
+    fleet.now += OWNER_SILENCE_S + 1
+    establish(fleet, owner)
+    fleet.now += OWNER_SILENCE_S + 1
+    before = len(fleet.heard())
+    stale.send(entry, RTP, flags)
+    stale.send(entry, b"", flags)
+    assert len(fleet.heard()) == before
+    fleet.from_client(DTLS)
+    assert owner.payloads[-1] == DTLS
+    assert fleet.router.takeovers == 1
+    assert fleet.drops() == {"NOT_OWNER": 2}
+
+
+def test_media_takes_no_pending_flow(fleet: Fleet) -> None:
+    """As above, between the first check of a new session and its answer."""
+    asked, stale = fleet.transceivers
+    fleet.from_client(binding_request(asked.hint()))
+    entry = asked.received[0][2]
+    stale.send(entry, RTP, ANSWERED | VALIDATED)
+    asked.send(entry, binding_response(), ANSWERED)
+    fleet.from_client(DTLS)
+    assert asked.payloads[-1] == DTLS
+    assert stale.payloads == []
+    assert RTP not in fleet.heard()
+
+
+def test_a_flow_that_was_taken_over_is_not_idle(fleet: Fleet) -> None:
+    owner, successor = fleet.transceivers
+    entry = establish(fleet, owner)
+    fleet.now += IDLE_S - 0.1
+    fleet.from_client(binding_request(successor.hint()))
+    successor.send(entry, binding_response(), ANSWERED)
+    fleet.now += 1
+    for _ in range(4):
+        fleet.flows.expire(fleet.now)
+    fleet.from_client(DTLS)
+    assert successor.payloads[-1] == DTLS
+
+
+def test_two_spoofers_take_nothing_either() -> None:
+    """The slot for who contends is one; whoever uses it, the owner's call goes on."""
+    fleet = Fleet(transceiver_count=4)
+    owner, *attackers = fleet.transceivers
+    entry = establish(fleet, owner)
+    for number in range(60):
+        fleet.now += 0.2
+        attacker = attackers[number % 3]
+        fleet.from_client(binding_request(attacker.hint()), RTP)
+        for each in attackers:
+            each.send(entry, binding_response(), ANSWERED | VALIDATED)
+            each.send(entry, DTLS, ANSWERED | VALIDATED)
+        if number % 20 == 0:
+            fleet.from_client(binding_request(owner.hint()))
+            owner.send(entry, binding_response(), ANSWERED | VALIDATED)
+        owner.send(entry, RTP, ANSWERED | VALIDATED)
+    assert fleet.router.takeovers == 0
+    assert fleet.heard().count(RTP) == owner.payloads.count(RTP) == 60
+    assert fleet.heard().count(DTLS) == 1
+    assert all(payload != RTP for each in attackers for payload in each.payloads)

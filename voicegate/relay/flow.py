@@ -122,13 +122,14 @@ class Flow:
         """Whether another transceiver, which answered a check from here, becomes the owner."""
         return self.state is FlowState.PENDING or now - self.vouched_at > OWNER_SILENCE_S
 
-    def pass_to(self, transceiver: HopAddress) -> None:
+    def pass_to(self, transceiver: HopAddress, now: float) -> None:
         """Change the owner. The new one has proved nothing yet about who receives what is sent here."""
         credit = self.contender_octets if transceiver == self.contender else 0
         # The former owner may still answer the checks that reached it.
         self.contender = self.owner
         self.contender_octets = min(AMPLIFICATION_FACTOR * self.up_octets, MAX_CONTENDER_OCTETS)
         self.owner = transceiver
+        self.last_heard = now
         self.state = FlowState.PENDING
         self.up_octets = credit // AMPLIFICATION_FACTOR
         self.down_octets = 0

@@ -13,7 +13,7 @@ Of a packet the relay reads the STUN header and USERNAME and nothing else. It te
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any
 
@@ -47,7 +47,7 @@ class Drop(Enum):
     UNKNOWN_FLOW = "from an address without a flow, and no check"
     PENDING_FLOW = "from an address that no transceiver has answered yet, and not STUN"
     UNKNOWN_PEER = "a bundle from an address that is not in the registry"
-    UNKNOWN_VIP = "an entry for a VIP that we do not have"
+    UNKNOWN_VIP = "an entry for a VIP that we do not have, or that has another IP version"
     NO_FLOW = "an answer for a flow that we do not have, without the flag that could rebuild it"
     NOT_OWNER = "from a transceiver that does not own the flow"
     AMPLIFICATION = "more than three times what came from an address that is not validated"
@@ -56,7 +56,8 @@ class Drop(Enum):
 class Router:
     """Routes for one worker. `send_to_client(vip, data, address)` and `send_to_hop(data, address)` are plain calls.
 
-    `ingress` and `worker` are this worker's place in hop entries, `vip_count` the number of its public sockets.
+    `ingress` and `worker` are this worker's place in hop entries, `vips` the IP versions (4, 6) of its
+    public sockets.
     """
 
     def __init__(  # noqa: PLR0913 - all of it is what a relay consists of
@@ -67,7 +68,7 @@ class Router:
         receiver: HopReceiver,
         sender: HopSender[HopAddress],
         flows: FlowTable,
-        vip_count: int,
+        vips: Sequence[int],
         ingress: int,
         worker: int,
         send_to_client: Callable[[int, bytes, ClientAddress], object],
@@ -84,7 +85,7 @@ class Router:
         self._slots = slots
         self._receiver = receiver
         self._sender = sender
-        self._vip_count = vip_count
+        self._vips = vips
         self._ingress = ingress
         self._worker = worker
         self._send_to_client = send_to_client
@@ -172,8 +173,9 @@ class Router:
             if flow is None:
                 return
         if flow.owner != transceiver or flow.state is not FlowState.VALIDATED or flags & RELEASED or is_stun(payload):
-            if not self._follow_flags(flow, flags, transceiver, now, stun=is_stun(payload)):
-                if is_stun(payload) and flow.contender_may_send(transceiver, len(payload)):
+            stun = is_stun(payload)
+            if not self._follow_flags(flow, flags, transceiver, now, stun=stun):
+                if stun and flow.contender_may_send(transceiver, len(payload)):
                     self._send_down(flow, payload)
                 else:
                     self.drops[Drop.NOT_OWNER] += 1
@@ -187,10 +189,12 @@ class Router:
     def _follow_flags(self, flow: Flow, flags: int, transceiver: HopAddress, now: float, *, stun: bool) -> bool:
         """Move the flow on as its transceiver says. False if the one that speaks does not own it."""
         if flow.owner != transceiver:
-            if not (flags & ANSWERED and flow.may_pass_on(now)):
+            # Only the answer to a check asks for a flow. Media goes on for a while after a client is gone, and the
+            # client's address may be somebody else's by then.
+            if not (stun and flags & ANSWERED and flow.may_pass_on(now)):
                 return False
             self.takeovers += flow.state is not FlowState.PENDING
-            flow.pass_to(transceiver)
+            flow.pass_to(transceiver, now)
             self.flows.unproven(flow)
         if flags & RELEASED:
             self.flows.remove(flow)
@@ -211,7 +215,7 @@ class Router:
             self.drops[Drop.NO_FLOW] += 1
             return None
         opened = unpack_entry(entry)
-        if opened.vip >= self._vip_count:
+        if opened.vip >= len(self._vips) or self._vips[opened.vip] != (6 if ":" in opened.host else 4):
             self.drops[Drop.UNKNOWN_VIP] += 1
             return None
         address = (opened.host, opened.port, 0, 0) if ":" in opened.host else (opened.host, opened.port)

@@ -76,7 +76,7 @@ class RelayWorker:
             receiver=receiver,
             sender=sender,
             flows=FlowTable(len(public_ports)),
-            vip_count=len(public_ports),
+            vips=[4 if port.family == socket.AF_INET else 6 for port in public_ports],
             ingress=config.ingress,
             worker=config.worker,
             send_to_client=lambda vip, data, address: public_ports[vip].send(data, address),
