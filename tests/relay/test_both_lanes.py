@@ -78,7 +78,7 @@ class Rig:
         self.express = (
             Express(self.router, receiver, sender, [self.public], self.hop, lambda: self.now) if batched else None
         )
-        self.router.flows.watcher = self.express
+        self.router.flows.watchers = (self.express,) if self.express else ()
         self._sides = (public_port, _PublicSide(self.router, 0)), (hop_port, _HopSide(self.router))
 
     def close(self) -> None:

@@ -20,6 +20,7 @@ from voicegate.routing import (
     HopReceiver,
     HopRefusal,
     HopSender,
+    Registry,
     TransceiverRecord,
     with_flags,
 )
@@ -38,7 +39,7 @@ async def test_a_worker_carries_packets_both_ways(batched: bool) -> None:
             each.bind(("127.0.0.1", 0))
             each.settimeout(10)
         record = TransceiverRecord("t", 0, ((0, 9),), 1, transceiver.getsockname())
-        worker = RelayWorker(RelayConfig(0, 5, SECRET, (record,)), [public], hop, batched=batched)
+        worker = RelayWorker(RelayConfig(0, SECRET, Registry((record,))), 5, [public], hop, batched=batched)
         receiver = HopReceiver(keys.hop_keys)
         sender: HopSender[None] = HopSender(keys.current, keys.hop_keys[keys.current], 0x8000, 1)
 
@@ -47,6 +48,7 @@ async def test_a_worker_carries_packets_both_ways(batched: bool) -> None:
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(worker.run)
+            worker.open()
             check = binding_request(keys.hint_codec().mint(Hint(HintKind.PINNED, 0, 3, 1, bytes(5))))
             client.sendto(check, public_address)
             bundle, relay = await received(transceiver)
@@ -77,11 +79,11 @@ async def test_a_worker_carries_packets_both_ways(batched: bool) -> None:
 
 def test_the_configuration_crosses_to_the_process_as_json() -> None:
     record = TransceiverRecord("t", 1, ((0, 9), (20, 29)), 1, ("10.0.0.2", 6000))
-    config = RelayConfig(2, 5, SECRET, (record,))
+    config = RelayConfig(2, SECRET, Registry((record,)), 4, True, ("cache",), True)
     assert RelayConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
 
 
 def test_sender_ids_tell_all_workers_apart_from_each_other_and_from_transceivers() -> None:
-    ids = {RelayConfig(ingress, worker, SECRET, ()).sender_id for ingress in range(256) for worker in range(128)}
+    ids = {RelayConfig(ingress, SECRET, Registry()).sender_id(worker) for ingress in range(256) for worker in range(128)}
     assert len(ids) == 256 * 128
     assert max(ids) < 0x8000

@@ -7,10 +7,12 @@
 | `timers` | one heap and one task for all deadlines |
 | `simnet` | the same ports over a lossy network in virtual time |
 | `control`, `processes`, `child` | child processes, their sockets and the channel to them |
+| `collector` | Python's cycle collector, kept off the packet path |
 | `metrics` | Prometheus text from several processes |
 """
 
 from voicegate.net.child import ControlChannel, run_child
+from voicegate.net.collector import keep_collector_off
 from voicegate.net.control import ChannelClosedError, ControlError, ControlRefusal
 from voicegate.net.metrics import Counter, Gauge, Histogram, MetricsRegistry, Snapshot, merge, render
 from voicegate.net.mmsg import Memory, ReceiveBatch, SendBatch, pack_name, unpack_name
@@ -21,6 +23,7 @@ from voicegate.net.port import (
     DatagramReceiver,
     PortStatistics,
     open_datagram_socket,
+    receive_drops,
 )
 from voicegate.net.processes import Child, ChildDied, spawn
 from voicegate.net.simnet import LinkConditions, SimNet, SimPort
@@ -51,9 +54,11 @@ __all__ = [
     "Snapshot",
     "TimerHeap",
     "TimerOwner",
+    "keep_collector_off",
     "merge",
     "open_datagram_socket",
     "pack_name",
+    "receive_drops",
     "render",
     "run_child",
     "spawn",

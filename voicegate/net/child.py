@@ -62,6 +62,10 @@ class ControlChannel:
         """Ask the supervisor and wait for its answer (the caller sets a time limit). Raises ChannelClosedError."""
         return await self._questions.ask(topic, body)
 
+    def notify(self, topic: str, body: object = None) -> None:
+        """Tell the supervisor something; dropped when it does not read."""
+        self._stream.send_nowait({"kind": "notify", "topic": topic, "body": body})
+
     def ready(self, about: Message | None = None) -> None:
         """Say that a call would succeed now."""
         self._stream.send_nowait({"kind": "ready", "body": about or {}})

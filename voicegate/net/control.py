@@ -8,7 +8,7 @@
       │ {"kind": "ask", "id": 7, "topic": "metrics", …} ────▶│
       │ ◀──────────────────────────── {"kind": "reply", "id": 7, "body": …}
       │ ◀──────── {"kind": "ask", …}, {"kind": "reply", …} ─▶│   and the other way round
-      │ {"kind": "notify", "topic": …} ─────────────────────▶│
+      │ ◀──────────────── {"kind": "notify", "topic": …} ───▶│   no answer
       │ {"kind": "stop"} ───────────────────────────────────▶│   end politely
       │ ═══ end of file ════════════════════════════════════▶│   the supervisor is gone: end, or be ended
 

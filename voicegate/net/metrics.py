@@ -111,16 +111,11 @@ class Histogram:
 
     def samples(self) -> list[Sample]:
         """Cumulative buckets, sum and count for each combination of labels."""
-        samples: list[Sample] = []
-        for key, counts in self._counts.items():
-            labels = dict(zip(self._label_names, key, strict=True))
-            total = 0
-            for bound, count in zip([*map(repr, self._bounds), "+Inf"], counts, strict=True):
-                total += count
-                samples.append(Sample(suffix="_bucket", labels={**labels, "le": bound}, value=total))
-            samples.append(Sample(suffix="_sum", labels=labels, value=self._sums[key]))
-            samples.append(Sample(suffix="_count", labels=labels, value=total))
-        return samples
+        return [
+            sample
+            for key, counts in self._counts.items()
+            for sample in _buckets(self._label_names, key, self._bounds, counts, self._sums[key])
+        ]
 
 
 class MetricsRegistry:
@@ -165,6 +160,26 @@ class MetricsRegistry:
     ) -> None:
         """A gauge whose values somebody else keeps, read like `read_counter`."""
         self._register(name, "gauge", description, lambda: _samples(labels, read()))
+
+    def read_histogram(
+        self,
+        name: str,
+        description: str,
+        bounds: Sequence[float],
+        read: Callable[[], Mapping[LabelValues, tuple[Sequence[int], float]]],
+        *labels: str,
+    ) -> None:
+        """A distribution that somebody else keeps: `read` gives {label values: (how many in each bucket, one more than
+        there are bounds; their sum)}."""
+
+        def samples() -> list[Sample]:
+            return [
+                sample
+                for key, (counts, total) in read().items()
+                for sample in _buckets(labels, key, bounds, counts, total)
+            ]
+
+        self._register(name, "histogram", description, samples)
 
     def snapshot(self) -> Snapshot:
         """All values now."""
@@ -216,6 +231,20 @@ def _label_values(names: LabelValues, labels: Mapping[str, str]) -> LabelValues:
 
 def _samples(names: Sequence[str], values: Mapping[LabelValues, Number]) -> list[Sample]:
     return [Sample(suffix="", labels=dict(zip(names, key, strict=True)), value=value) for key, value in values.items()]
+
+
+def _buckets(
+    names: Sequence[str], key: LabelValues, bounds: Sequence[float], counts: Sequence[int], total: float
+) -> list[Sample]:
+    labels = dict(zip(names, key, strict=True))
+    samples: list[Sample] = []
+    so_far = 0
+    for bound, count in zip([*map(repr, bounds), "+Inf"], counts, strict=True):
+        so_far += count
+        samples.append(Sample(suffix="_bucket", labels={**labels, "le": bound}, value=so_far))
+    samples.append(Sample(suffix="_sum", labels=labels, value=total))
+    samples.append(Sample(suffix="_count", labels=labels, value=so_far))
+    return samples
 
 
 def _escaped(value: str) -> str:

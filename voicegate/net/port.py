@@ -17,6 +17,7 @@ Nothing is awaited for a packet. UDP may drop, so a packet that the kernel does 
 
 import errno
 import socket
+import sys
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol
@@ -102,6 +103,22 @@ def open_datagram_socket(host: str, port: int, *, reuse_port: bool = False) -> s
         sock.close()
         raise
     return sock
+
+
+def receive_drops(sock: socket.socket) -> int:
+    """Datagrams that the kernel dropped because this socket's receive buffer was full, since it was opened: the counter
+    that SO_RXQ_OVFL reports with packets, read by SO_MEMINFO at no packet's cost. 0 where the system has no such
+    counter."""
+    if sys.platform != "linux":
+        return 0
+    try:
+        values = sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 4 * (_SK_MEMINFO_DROPS + 1))
+    except OSError:
+        return 0
+    return int.from_bytes(values[4 * _SK_MEMINFO_DROPS :], sys.byteorder)
+
+
+_SO_MEMINFO, _SK_MEMINFO_DROPS = 55, 8
 
 
 class DatagramPort:

@@ -50,6 +50,7 @@ class Child:
         self._stream = stream
         self._questions = Questions(stream)
         self._handlers: dict[str, Callable[[Any], Awaitable[Any]]] = {}
+        self._listeners: dict[str, Callable[[Any], None]] = {}
         self._changed = trio.Condition()
         self._channel_open = True
 
@@ -83,9 +84,17 @@ class Child:
         """Let `handler` answer what the child asks about `topic`, in a task of its own."""
         self._handlers[topic] = handler
 
+    def hear(self, topic: str, listener: Callable[[Any], None]) -> None:
+        """Let `listener` take what the child tells about `topic`, at once."""
+        self._listeners[topic] = listener
+
     async def notify(self, topic: str, body: object = None) -> None:
         """Tell the child something; there is no answer."""
         await self._stream.send({"kind": "notify", "topic": topic, "body": body})
+
+    def notify_nowait(self, topic: str, body: object = None) -> None:
+        """Tell the child something, or nothing if it does not read."""
+        self._stream.send_nowait({"kind": "notify", "topic": topic, "body": body})
 
     async def wait(self) -> int:
         """Wait for the end of the process; gives its exit status."""
@@ -135,6 +144,8 @@ class Child:
                 self._questions.take_reply(message)
             case "ask":
                 nursery.start_soon(self._answer, message)
+            case "notify" if message["topic"] in self._listeners:
+                self._listeners[message["topic"]](message["body"])
             case _:
                 pass
 

@@ -16,14 +16,15 @@ once, for a bounded time; only then the task waits, because a wake-up costs as m
 """
 
 import socket
+import time
 from collections.abc import Callable, Sequence
 
 import trio
 
-from voicegate.net import Memory, ReceiveBatch, SendBatch, pack_name, unpack_name
+from voicegate.net import Memory, MetricsRegistry, ReceiveBatch, SendBatch, pack_name, unpack_name
 from voicegate.net.limits import BATCH_DATAGRAMS, DRAIN_BUDGET_S, FULL_ENOUGH_DATAGRAMS, MAX_DATAGRAM_OCTETS
 from voicegate.net.mmsg import LENGTH_OFFSET, LENGTH_STEP, NAME_OCTETS, NAME_WORDS, WORDS
-from voicegate.relay.flow import Flow
+from voicegate.relay.flow import REMOTE, Flow
 from voicegate.relay.router import Router
 from voicegate.routing import RELEASED, HopAddress, HopReceiver, HopRefusal, HopSender
 from voicegate.routing.hop import ENTRY_LENGTH, HEADER_LENGTH, PATH_ENTRY_LENGTH, TAG_LENGTH
@@ -34,6 +35,13 @@ HEAD_WORDS = HEAD_OCTETS // 8
 FIRST_ENTRY_WORD = HEADER_LENGTH // 8
 STUN_END = 4
 
+POWERS = (0.0, 1.0, 3.0, 7.0, 15.0, 31.0, 63.0)
+"""Upper bounds of the sizes of batches and bundles: numbers of one binary digit, of two, and so on."""
+
+LATENCY_UNIT_NS = 1_000
+LATENCY_BOUNDS_S = tuple(1e-6 * (1 << power) for power in range(20))
+"""From a microsecond to half a second."""
+
 Name = int | tuple[int, int, int]
 """A socket address as a key: for IPv4 the first word of its sockaddr (family, port, address)."""
 
@@ -43,6 +51,28 @@ FLOW_BITS = 0xFF_FFFF
 """Of an entry's third word, the client's port and the VIP."""
 RELEASED_BIT = RELEASED << 40
 LENGTH_SHIFT = 48
+
+
+class Distribution:
+    """Counts numbers by the power of two (of `unit`) that they stay below, cheaply enough for every batch."""
+
+    __slots__ = ("_unit", "counts", "total")
+
+    def __init__(self, unit: int = 1, bounds: int = len(POWERS)) -> None:
+        self._unit = unit
+        self.counts = [0] * (bounds + 1)
+        self.total = 0
+
+    def add(self, number: int) -> None:
+        """Count one number."""
+        self.total += number
+        counts = self.counts
+        place = (number // self._unit).bit_length()
+        counts[place if place < len(counts) else -1] += 1
+
+    def read(self) -> tuple[list[int], float]:
+        """As metrics want it."""
+        return self.counts, self.total
 
 
 class Towards:
@@ -127,6 +157,9 @@ class Express:
         self._to_hop = SendBatch(hop_socket, BATCH_DATAGRAMS, 1 + MAX_BUNDLE_ENTRIES)
         self._heads = Memory(BATCH_DATAGRAMS * HEAD_OCTETS)
         self._head_views = [self._heads.octets[i * HEAD_OCTETS : (i + 1) * HEAD_OCTETS] for i in range(BATCH_DATAGRAMS)]
+        self._batch_sizes = {side: Distribution() for side in ("public", "hop")}
+        self._bundle_sizes = {direction: Distribution() for direction in ("up", "down")}
+        self._latencies = {direction: Distribution(LATENCY_UNIT_NS, len(LATENCY_BOUNDS_S)) for direction in ("up", "down")}
         self._open: list[Towards] = []
         self._messages_used = 0
         self.too_long = 0
@@ -134,9 +167,12 @@ class Express:
     # Lanes come and go as the router says.
 
     def flow_validated(self, flow: Flow) -> None:
-        """The flow may take the fast lane from now on."""
+        """The flow may take the fast lane from now on, if its client is ours."""
+        if flow.vip == REMOTE:
+            return
         towards = self._towards.get(flow.owner)
         if towards is None:
+            self._forget_strangers()
             towards = self._towards[flow.owner] = Towards(self._hop_socket.family, flow.owner)
             self._peers[_name_of(towards.name.octets)] = towards
         lane = Lane(flow, self._public_sockets[flow.vip].family, towards, self._outlets[flow.vip])
@@ -145,11 +181,44 @@ class Express:
 
     def flow_gone(self, flow: Flow) -> None:
         """The flow ended, or its next owner has to prove itself first."""
+        if flow.vip == REMOTE:
+            return
         family = self._public_sockets[flow.vip].family
         name = _name_of(pack_name(family, flow.address[0], flow.address[1]))
         lane = self._lanes[flow.vip].pop(name, None)
         if lane is not None:
             del self._lanes_by_flow[_flow_name(lane.entry_0, lane.entry_1, lane.entry_2)]
+
+    def _forget_strangers(self) -> None:
+        """Keep no place for who left the registry. No lane leads there: such flows were moved or ended."""
+        for address in [address for address in self._towards if address not in self._router.addresses]:
+            del self._peers[_name_of(self._towards.pop(address).name.octets)]
+
+    def register_metrics(self, registry: MetricsRegistry) -> None:
+        """Let `registry` read how well packets gather, and how long they stay."""
+        registry.read_histogram(
+            "voicegate_relay_batch_datagrams",
+            "Datagrams that one receive call took in, by side.",
+            POWERS,
+            lambda: {(side,): sizes.read() for side, sizes in self._batch_sizes.items()},
+            "side",
+        )
+        registry.read_histogram(
+            "voicegate_relay_bundle_packets",
+            "Packets in a bundle, by direction.",
+            POWERS,
+            lambda: {(direction,): sizes.read() for direction, sizes in self._bundle_sizes.items()},
+            "direction",
+        )
+        registry.read_histogram(
+            "voicegate_relay_added_latency_seconds",
+            "From a packet's arrival in the kernel until it was sent on; one packet of each batch.",
+            LATENCY_BOUNDS_S,
+            lambda: {
+                (direction,): (latency.counts, latency.total / 1e9) for direction, latency in self._latencies.items()
+            },
+            "direction",
+        )
 
     def socket_drops(self) -> dict[str, int]:
         """Datagrams that the sockets lost, by side and reason."""
@@ -221,6 +290,10 @@ class Express:
             self._router.up_packets += fast
             self._send_bundles()
         self._router.flush()
+        self._batch_sizes["public"].add(received)
+        arrived_ns = batch.first_arrived_ns()
+        if arrived_ns:
+            self._latencies["up"].add(max(time.time_ns() - arrived_ns, 0))
         return received
 
     def _hand_over(self, vip: int, batch: ReceiveBatch, index: int, length: int) -> None:
@@ -245,6 +318,7 @@ class Express:
 
     def _close_bundle(self, towards: Towards) -> None:
         message, count = towards.message, towards.count
+        self._bundle_sizes["up"].add(count)
         head_octets = self._seal_into(self._head_views[message], count)
         piece = self._to_hop.piece_step * message
         self._to_hop.pieces[piece] = self._heads.address + HEAD_OCTETS * message
@@ -285,10 +359,18 @@ class Express:
             if isinstance(count, HopRefusal):
                 self._router.drops[count] += 1
                 continue
+            self._bundle_sizes["down"].add(count)
             self._deliver(bundle, slot, count, towards, now)
+        if not received:
+            return 0
         for outlet in self._outlets:
             if outlet.used:
                 outlet.send()
+        self._router.flush()
+        self._batch_sizes["hop"].add(received)
+        arrived_ns = batch.first_arrived_ns()
+        if arrived_ns:
+            self._latencies["down"].add(max(time.time_ns() - arrived_ns, 0))
         return received
 
     def _deliver(self, bundle: memoryview, slot: int, count: int, towards: Towards, now: float) -> None:

@@ -29,6 +29,7 @@ from voicegate.relay.limits import (
     MAX_FLOWS_PER_HINT,
     MAX_LEARNED_PER_PREFIX,
     MAX_PREFIXES,
+    NOTE_AGAIN_S,
     OWNER_SILENCE_S,
     PENDING_S,
     SWEEP_FLOWS,
@@ -37,6 +38,13 @@ from voicegate.routing import FLOW_KEY_LENGTH, HopAddress
 
 ClientAddress = tuple[Any, ...]
 """A socket address of a client, as its VIP's socket gives and takes it."""
+
+
+REMOTE = -1
+"""The `vip` of a flow whose client another relay serves."""
+
+NO_ROUTE = -1
+"""The `route` of a flow that nobody told us."""
 
 
 class FlowState(IntEnum):
@@ -56,19 +64,23 @@ class LearningRefusal(Enum):
 
 
 class Flow:
-    """One client address at one VIP. `entry` (22 octets, no flags) heads its packets on the hop, `owner` is the hop
-    address of the transceiver they go to, `hint` the ufrag that made the flow (empty if it was rebuilt from an
-    answer)."""
+    """One client address at one VIP. `vip` is the place of that among our public sockets, or REMOTE for the client of
+    another relay, whose `address` we do not need. `entry` (22 octets, no flags) heads its packets on the hop, `owner`
+    is the hop address they go to, `route` what the hint said, `hint` the ufrag that made the flow (empty if it was
+    not a check that did). `noted_at` is when the flow cache last heard of it."""
 
     __slots__ = (
         "address",
         "contender",
         "contender_octets",
+        "contender_route",
         "down_octets",
         "entry",
         "hint",
         "last_heard",
+        "noted_at",
         "owner",
+        "route",
         "state",
         "up_octets",
         "vip",
@@ -90,6 +102,8 @@ class Flow:
         self.down_octets = 0
         self.contender: HopAddress | None = None
         self.contender_octets = 0
+        self.contender_route = self.route = NO_ROUTE
+        self.noted_at = float("-inf")
 
     @property
     def key(self) -> bytes:
@@ -104,11 +118,12 @@ class Flow:
             self.down_octets += octets
         return True
 
-    def contend(self, transceiver: HopAddress, octets: int) -> None:
+    def contend(self, transceiver: HopAddress, route: int, octets: int) -> None:
         """A check from the client's address named another transceiver than the owner."""
         if self.contender != transceiver:
             self.contender = transceiver
             self.contender_octets = 0
+        self.contender_route = route
         self.contender_octets = min(self.contender_octets + AMPLIFICATION_FACTOR * octets, MAX_CONTENDER_OCTETS)
 
     def contender_may_send(self, transceiver: HopAddress, octets: int) -> bool:
@@ -124,11 +139,13 @@ class Flow:
 
     def pass_to(self, transceiver: HopAddress, now: float) -> None:
         """Change the owner. The new one has proved nothing yet about who receives what is sent here."""
-        credit = self.contender_octets if transceiver == self.contender else 0
+        credit, route = (
+            (self.contender_octets, self.contender_route) if transceiver == self.contender else (0, NO_ROUTE)
+        )
         # The former owner may still answer the checks that reached it.
-        self.contender = self.owner
+        self.contender, self.contender_route = self.owner, self.route
         self.contender_octets = min(AMPLIFICATION_FACTOR * self.up_octets, MAX_CONTENDER_OCTETS)
-        self.owner = transceiver
+        self.owner, self.route = transceiver, route
         self.last_heard = now
         self.state = FlowState.PENDING
         self.up_octets = credit // AMPLIFICATION_FACTOR
@@ -145,7 +162,8 @@ MAX_CONTENDER_OCTETS = 4_096
 
 
 class FlowWatcher(Protocol):
-    """Whoever wants to know which flows are validated, in order to treat their packets in some faster way."""
+    """Whoever wants to know which flows are validated: to treat their packets in some faster way, or to remember
+    them."""
 
     def flow_validated(self, flow: Flow, /) -> None:
         """The flow is validated from now on."""
@@ -165,14 +183,18 @@ class FlowTable:
         self._per_hint: dict[bytes, int] = {}
         self._learned: dict[int, int] = {}
         self._learned_since = float("-inf")
-        self._max_flows = max_flows
+        self.max_flows = max_flows
         self._sweep: Iterator[Flow] = iter(())
         self.evicted = 0
         self.expired = 0
-        self.watcher: FlowWatcher | None = None
+        self.watchers: tuple[FlowWatcher, ...] = ()
+        self.journal: FlowWatcher | None = None
 
     def __len__(self) -> int:
         return len(self._by_key)
+
+    def __iter__(self) -> Iterator[Flow]:
+        return iter(tuple(self._by_key.values()))
 
     @property
     def pending(self) -> int:
@@ -196,7 +218,7 @@ class FlowTable:
         return self._add(flow)
 
     def rebuild(self, flow: Flow) -> LearningRefusal | None:
-        """Add a flow that a transceiver's answer tells of."""
+        """Add a flow that a transceiver's answer or the flow cache tells of."""
         return self._add(flow)
 
     def answered(self, flow: Flow) -> None:
@@ -205,20 +227,25 @@ class FlowTable:
 
     def validated(self, flow: Flow) -> None:
         """The flow is validated from now on."""
-        if self.watcher is not None:
-            self.watcher.flow_validated(flow)
+        for watcher in self.watchers:
+            watcher.flow_validated(flow)
+        if self.journal is not None:
+            self.journal.flow_validated(flow)
 
     def unproven(self, flow: Flow) -> None:
         """The flow is in other hands now, which have to prove themselves."""
-        if self.watcher is not None:
-            self.watcher.flow_gone(flow)
+        for watcher in self.watchers:
+            watcher.flow_gone(flow)
+        if self.journal is not None:
+            self.journal.flow_gone(flow)
 
     def remove(self, flow: Flow) -> None:
         """Forget a flow."""
         self.unproven(flow)
         key = flow.key
         del self._by_key[key]
-        del self._by_address[flow.vip][flow.address]
+        if flow.vip != REMOTE:
+            del self._by_address[flow.vip][flow.address]
         self._pending.pop(key, None)
         if flow.hint:
             others = self._per_hint[flow.hint] - 1
@@ -235,12 +262,17 @@ class FlowTable:
                 self._sweep = iter(tuple(self._by_key.values()))
                 return
             limit_s = PENDING_S if flow.state is FlowState.PENDING else IDLE_S
-            if now - flow.last_heard > limit_s and self._by_key.get(flow.key) is flow:
+            if self._by_key.get(flow.key) is not flow:
+                continue
+            if now - flow.last_heard > limit_s:
                 self.expired += 1
                 self.remove(flow)
+            elif self.journal is not None and flow.state is FlowState.VALIDATED and now - flow.noted_at > NOTE_AGAIN_S:
+                flow.noted_at = now
+                self.journal.flow_validated(flow)
 
     def _add(self, flow: Flow) -> LearningRefusal | None:
-        if len(self._by_key) >= self._max_flows:
+        if len(self._by_key) >= self.max_flows:
             oldest = next(iter(self._pending.values()), None)
             if oldest is None:
                 return LearningRefusal.TABLE_FULL
@@ -248,7 +280,8 @@ class FlowTable:
             self.remove(oldest)
         key = flow.key
         self._by_key[key] = flow
-        self._by_address[flow.vip][flow.address] = flow
+        if flow.vip != REMOTE:
+            self._by_address[flow.vip][flow.address] = flow
         if flow.state is FlowState.PENDING:
             self._pending[key] = flow
         if flow.hint:

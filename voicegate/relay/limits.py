@@ -1,7 +1,7 @@
 """Every bound of the relay, each with its reason."""
 
 MAX_FLOWS = 65_536
-"""Flows of one worker, about 60 MB. Far more callers than a core relays; beyond it somebody is filling the table, and
+"""Flows of one worker, about 60 MB (some 900 octets each). Far more callers than a core relays; beyond it somebody is filling the table, and
 the flows that nobody answered make room first."""
 
 MAX_FLOWS_PER_HINT = 32
@@ -37,3 +37,61 @@ SWEEP_FLOWS = 1_024
 
 SWEEP_INTERVAL_S = 0.25
 """Between two sweeps; a full table is looked through in 16 s."""
+
+NOTE_AGAIN_S = 20.0
+"""How often a live flow is told to the flow cache anew, so that its row outlives a lost message or a flushed Redis."""
+
+ROW_TTL_S = 60.0
+"""How long a row of the flow cache is good: as long as the flow itself would be kept without a packet."""
+
+MAX_CACHED_ROWS = 262_144
+"""Rows in a supervisor's memory, about 60 MB: the flows of four full workers."""
+
+MAX_JOURNAL_ROWS = 2_000
+"""Rows in one message between worker and supervisor, 64 kB."""
+
+JOURNAL_INTERVAL_S = 0.005
+"""Between two messages about changed flows. A worker that dies takes at most this much of its knowledge along."""
+
+MISS_SLOTS = 65_536
+"""Places to remember that an unknown address was seen once, 256 kB. An address is asked for when it is seen twice, so
+that a flood of packets that each come from an address of their own asks for nothing."""
+
+MAX_MISSES_PER_S = 2_000
+"""Unknown addresses a worker asks its supervisor for in a second. After the death of a relay with 10,000 calls the last
+one waits five seconds in the worst case, and would have sent a check by then."""
+
+MISS_AGAIN_S = 1.0
+"""An address that nobody knew is not asked for again this long (a negative cache)."""
+
+MAX_STORE_READS = 20
+"""Reads of the flow cache under way or waiting in a supervisor; each asks for up to 100 rows. What comes on top is not
+asked for: its packets come again."""
+
+STORE_READ_ROWS = 100
+"""Rows in one read."""
+
+IDLE_BEFORE_LEAVING_S = 7.0
+"""A relay that drains leaves when no client was heard this long; the slowest browsers check every five seconds."""
+
+DROP_LOG_WINDOW_S = 10.0
+"""Each reason for drops is logged at most once in this time, with the number of packets."""
+
+START_LIMIT_S = 60.0
+"""A process that is not ready after this long never will be; importing everything takes about a second."""
+
+ADOPT_LIMIT_S = 2.0
+"""A process that does not answer within this time is taken for dead: its packets wait."""
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 5.0
+"""Between the death of a process and its successor: at once at first, and ever longer for one that dies at each
+start."""
+
+STEADY_S = 10.0
+"""A process that lived this long died of something new, and its successor need not wait."""
+
+STOP_GRACE_S = 2.0
+"""What a process that was told to stop has before it is killed; a worker has nothing to say goodbye to."""
+
+DRAIN_LOOK_S = 0.25
+"""How often a relay that drains looks whether it is idle."""

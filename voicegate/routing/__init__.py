@@ -20,7 +20,7 @@ from voicegate.routing.hop import (
     with_flags,
 )
 from voicegate.routing.keys import ConfigurationError, FleetKeys, derive_ice_pwd, parse_key
-from voicegate.routing.registry import HopAddress, SlotTable, TransceiverRecord, parse_registry
+from voicegate.routing.registry import HopAddress, Registry, RelayRecord, SlotTable, TransceiverRecord, parse_registry
 
 __all__ = [
     "ANSWERED",
@@ -41,6 +41,8 @@ __all__ = [
     "HopReceiver",
     "HopRefusal",
     "HopSender",
+    "Registry",
+    "RelayRecord",
     "SlotTable",
     "TransceiverRecord",
     "derive_ice_pwd",

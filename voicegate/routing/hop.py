@@ -143,6 +143,11 @@ class HopSender(Generic[_Destination]):
         except StructError as error:
             raise LocalError(f"key id, sender id or boot epoch does not fit the header: {error}") from error
 
+    def use_key(self, key_id: int, key: bytes) -> None:
+        """Send with another key from now on."""
+        self._key_id = key_id
+        self._keyed = blake2s(key=key, digest_size=TAG_LENGTH)
+
     def add(self, destination: _Destination, entry: bytes, payload: bytes) -> None:
         """Queue one packet, with the 22-octet entry of its path. An empty payload makes a notice of the flags alone."""
         packets = self._pending.get(destination)
@@ -213,10 +218,14 @@ class HopReceiver:
         own_sender_id: int | None = None,
         allowed_peers: Collection[tuple[str, int]] | None = None,
     ) -> None:
-        self._keyed = {key_id: blake2s(key=key, digest_size=TAG_LENGTH) for key_id, key in keys.items()}
+        self.use_keys(keys)
         self._own_sender_id = own_sender_id
         self._allowed_peers = None if allowed_peers is None else frozenset(allowed_peers)
         self._senders: dict[int, _Sender] = {}
+
+    def use_keys(self, keys: Mapping[int, bytes]) -> None:
+        """Accept these keys from now on, and no others."""
+        self._keyed = {key_id: blake2s(key=key, digest_size=TAG_LENGTH) for key_id, key in keys.items()}
 
     def open_untrusted(self, data: bytes, peer: tuple[Any, ...]) -> list[tuple[bytes, bytes]] | HopRefusal:
         """The packets of a bundle as (22-octet entry, payload), or why it is none. Never raises."""

@@ -78,6 +78,21 @@ class FleetKeys:
             current=current,
         )
 
+    @classmethod
+    def parse(cls, text: str) -> "FleetKeys":
+        """All keys of the secrets in `text`, as people write them: one, or several separated by commas.
+
+        The first is the one to mint and send with; the others are understood. So a rotation from 0 to 1 is `0:…,1:…` at
+        every relay, then `1:…,0:…` everywhere, then `1:…`. Raises ConfigurationError.
+        """
+        secrets: dict[int, bytes] = {}
+        for part in text.split(","):
+            configuration, secret = parse_key(part)
+            if configuration in secrets:
+                raise ConfigurationError(f"key: configuration {configuration} is given twice")
+            secrets[configuration] = secret
+        return cls.from_secrets(secrets, next(iter(secrets)))
+
     def hint_codec(self) -> HintCodec:
         """A codec of these hint keys."""
         return HintCodec(self.hint_keys, self.current)

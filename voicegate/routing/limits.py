@@ -19,3 +19,13 @@ MAX_SECRET_OCTETS = 64
 
 MAX_REGISTRY_TRANSCEIVERS = 65_536
 """There are no more slots than this, and a transceiver without a slot has no place in the registry."""
+
+MAX_REGISTRY_RELAYS = 256
+"""A relay's number has one octet in a hop entry."""
+
+MAX_RELAY_WORKERS = 128
+"""A worker's number has seven bits in a hop sender id."""
+
+MAX_RELAY_HOPS = 2
+"""How many relays may pass a packet on. Two tiers need one; one more lets a misdirected packet arrive while a registry
+changes, and none goes around in a circle."""

@@ -1,20 +1,26 @@
-"""The registry: which transceiver holds which slot, and where it listens for bundles (spec/registry.md).
+"""The registry: who holds which slot, which relays there are, and where each of them listens (spec/registry.md).
 
-    {"transceivers": [{"name": "t0", "cluster": 0, "slots": [[0, 63]], "generation": 1, "hop": "192.0.2.7:5000"}]}
+    {"transceivers": [{"name": "t0", "cluster": 0, "slots": [[0, 63]], "generation": 1, "hop": "192.0.2.7:5000"}],
+     "relays": [{"name": "fra", "ingress": 1, "clusters": [0], "hops": ["192.0.2.9:5000", "192.0.2.9:5001"]}]}
 
 It is also the allow-list: a relay sends to the addresses in it and to no others, whatever a hint says. A hint whose
 slot has a newer generation by now is stale and leads nowhere.
+
+ 1. A hint whose slot stands here leads to the transceiver that holds it.
+ 2. Any other leads to a relay of its cluster, which knows the slots there (two tiers: Global Relay).
+ 3. An answer goes back to the relay that its entry names as ingress, by that relay's number.
 """
 
 import ipaddress
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from hashlib import blake2s
 from typing import Any
 
 from voicegate.routing.hint import pack_route
 from voicegate.routing.keys import ConfigurationError
-from voicegate.routing.limits import MAX_REGISTRY_TRANSCEIVERS
+from voicegate.routing.limits import MAX_REGISTRY_RELAYS, MAX_REGISTRY_TRANSCEIVERS, MAX_RELAY_WORKERS
 
 HopAddress = tuple[str, int]
 """A numeric host and a port."""
@@ -62,37 +68,122 @@ class TransceiverRecord:
         )
 
 
-def parse_registry(document: object) -> list[TransceiverRecord]:
+@dataclass(frozen=True, slots=True)
+class RelayRecord:
+    """A relay: the number that hop entries name it by, the clusters whose slots it knows (none for a relay that only
+    stands near its users), and the hop addresses of its workers in their order."""
+
+    name: str
+    ingress: int
+    clusters: tuple[int, ...]
+    hops: tuple[HopAddress, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON object of this record."""
+        hops = [f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.hops]
+        return {"name": self.name, "ingress": self.ingress, "clusters": list(self.clusters), "hops": hops}
+
+    @classmethod
+    def from_json(cls, fields: object) -> "RelayRecord":
+        """The inverse of `to_json`. Raises ConfigurationError, which names the member that is wrong."""
+        if not isinstance(fields, Mapping):
+            raise ConfigurationError("registry: a relay is not an object")
+        name = fields.get("name")
+        if not isinstance(name, str) or not name:
+            raise ConfigurationError("registry: a relay needs a name")
+        where = f"registry: relay {name!r}"
+        unknown = set(fields) - {"name", "ingress", "clusters", "hops"}
+        if unknown:
+            raise ConfigurationError(f"{where}: unknown member {min(map(str, unknown))!r}")
+        clusters, hops = fields.get("clusters"), fields.get("hops")
+        if not isinstance(clusters, list):
+            raise ConfigurationError(f"{where}: clusters: a list of numbers is expected")
+        if not isinstance(hops, list) or not 1 <= len(hops) <= MAX_RELAY_WORKERS:
+            raise ConfigurationError(f"{where}: hops: a list of 1 to {MAX_RELAY_WORKERS} addresses is expected")
+        return cls(
+            name,
+            _number(fields.get("ingress"), 0xFF, f"{where}: ingress"),
+            tuple(_number(cluster, 0xFFFF, f"{where}: clusters") for cluster in clusters),
+            tuple(_hop_address(hop, f"{where}: hops") for hop in hops),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """Everything that a registry document says."""
+
+    transceivers: tuple[TransceiverRecord, ...] = ()
+    relays: tuple[RelayRecord, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON document."""
+        return {
+            "transceivers": [record.to_json() for record in self.transceivers],
+            "relays": [record.to_json() for record in self.relays],
+        }
+
+
+def parse_registry(document: object) -> Registry:
     """The records of a decoded registry document. Raises ConfigurationError."""
     records = document.get("transceivers") if isinstance(document, Mapping) else None
-    if not isinstance(records, list):
+    if not isinstance(document, Mapping) or not isinstance(records, list):
         raise ConfigurationError('registry: an object with a list "transceivers" is expected')
-    if len(records) > MAX_REGISTRY_TRANSCEIVERS:
-        raise ConfigurationError(
-            f"registry: {len(records)} transceivers, at most {MAX_REGISTRY_TRANSCEIVERS} are possible"
-        )
-    return [TransceiverRecord.from_json(fields) for fields in records]
+    unknown = set(document) - {"transceivers", "relays"}
+    if unknown:
+        raise ConfigurationError(f"registry: unknown member {min(map(str, unknown))!r}")
+    relays = document.get("relays", [])
+    if not isinstance(relays, list):
+        raise ConfigurationError('registry: "relays" is not a list')
+    for what, found, most in (
+        ("transceivers", records, MAX_REGISTRY_TRANSCEIVERS),
+        ("relays", relays, MAX_REGISTRY_RELAYS),
+    ):
+        if len(found) > most:
+            raise ConfigurationError(f"registry: {len(found)} {what}, at most {most} are possible")
+    registry = Registry(
+        tuple(TransceiverRecord.from_json(fields) for fields in records),
+        tuple(RelayRecord.from_json(fields) for fields in relays),
+    )
+    ingresses = [record.ingress for record in registry.relays]
+    if len(set(ingresses)) < len(ingresses):
+        twice = next(ingress for ingress in ingresses if ingresses.count(ingress) > 1)
+        raise ConfigurationError(f"registry: two relays have the number {twice}")
+    return registry
 
 
 class SlotTable:
-    """A snapshot of the registry as a relay reads it. It never changes: a new registry makes a new table.
-
-    Raises ConfigurationError if two transceivers claim a slot.
+    """A snapshot of the registry as the relay numbered `ingress` reads it. It never changes: a new registry makes a new
+    table. Raises ConfigurationError if two transceivers claim a slot.
     """
 
-    __slots__ = ("_by_route", "_generations", "addresses")
+    __slots__ = ("_by_route", "_clusters", "_generations", "_ingresses", "_routes", "addresses", "transceivers")
 
-    def __init__(self, records: Iterable[TransceiverRecord]) -> None:
+    def __init__(
+        self, records: Iterable[TransceiverRecord], relays: Iterable[RelayRecord] = (), *, ingress: int | None = None
+    ) -> None:
         self._by_route: dict[int, HopAddress] = {}
         self._generations: dict[tuple[int, int], int] = {}
+        self._routes: dict[HopAddress, int] = {}
+        self._ingresses: dict[int, tuple[HopAddress, ...]] = {}
+        self._clusters: dict[int, list[HopAddress]] = {}
         for record in records:
+            self._routes[record.hop] = pack_route(record.cluster, record.slots[0][0], record.generation)
             for first, last in record.slots:
                 for slot in range(first, last + 1):
                     if (record.cluster, slot) in self._generations:
                         raise ConfigurationError(f"registry: slot {slot} of cluster {record.cluster} is held twice")
                     self._generations[record.cluster, slot] = record.generation
                     self._by_route[pack_route(record.cluster, slot, record.generation)] = record.hop
-        self.addresses = frozenset(self._by_route.values())
+        relays = tuple(relays)
+        # The clusters that we serve ourselves are not asked of others: what we cannot resolve there, nobody can.
+        ours = {cluster for relay in relays if relay.ingress == ingress for cluster in relay.clusters}
+        for relay in relays:
+            self._ingresses[relay.ingress] = relay.hops
+            for cluster in set(relay.clusters) - ours:
+                self._clusters.setdefault(cluster, []).extend(relay.hops)
+        self.transceivers = frozenset(self._by_route.values())
+        """Hop addresses of transceivers: what they send is an answer."""
+        self.addresses = self.transceivers.union(*self._ingresses.values())
         """Every hop address in the table: the allow-list in both directions."""
 
     def lookup(self, cluster: int, slot: int, generation: int) -> HopAddress | None:
@@ -102,6 +193,27 @@ class SlotTable:
     def route(self, route: int) -> HopAddress | None:
         """`lookup` for the integer that `HintCodec.route_untrusted` returns."""
         return self._by_route.get(route)
+
+    def next_hop(self, route: int, flow_key: bytes) -> HopAddress | None:
+        """Where packets of a flow with this route go: to the transceiver that holds the slot, else to a worker of a
+        relay of the cluster, always the same one for a flow, whichever relay asks. None if nobody is known."""
+        transceiver = self._by_route.get(route)
+        if transceiver is not None:
+            return transceiver
+        workers = self._clusters.get(route >> 24)
+        if not workers:
+            return None
+        # Rendezvous hashing: when a relay comes or goes, only the flows of that relay move.
+        return max(workers, key=lambda worker: blake2s(f"{worker}".encode(), key=flow_key, digest_size=8).digest())
+
+    def ingress(self, ingress: int, worker: int) -> HopAddress | None:
+        """The hop address of a worker of the relay with this number."""
+        workers = self._ingresses.get(ingress, ())
+        return workers[worker] if worker < len(workers) else None
+
+    def route_of(self, transceiver: HopAddress) -> int | None:
+        """Some route that leads to a transceiver."""
+        return self._routes.get(transceiver)
 
     def generation(self, cluster: int, slot: int) -> int | None:
         """The generation of a slot, which tells a stale hint from one for a slot that nobody holds."""

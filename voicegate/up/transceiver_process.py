@@ -6,13 +6,12 @@ import trio
 
 from voicegate.agents import load_agent
 from voicegate.config import tls_context
-from voicegate.net import ControlChannel, DatagramPort, MetricsRegistry, run_child
+from voicegate.net import ControlChannel, DatagramPort, MetricsRegistry, keep_collector_off, run_child
 from voicegate.signaling import HttpServer, SignalingCounters, SignalingServer, Site
 from voicegate.transceiver.config import TransceiverConfig
 from voicegate.transceiver.ends import EndReason
 from voicegate.transceiver.process import run_transceiver
 from voicegate.up.calls import Calls
-from voicegate.up.collector import keep_collector_off
 from voicegate.web import load_assets
 
 GOODBYE_S = 1.5

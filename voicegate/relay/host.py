@@ -1,0 +1,156 @@
+"""One relay as its supervisor runs it: its processes, its flow cache, its view of the registry.
+
+    RelayFleet ── rows, questions ──▶ FlowStore ◀──▶ Redis
+        ▲                                              │
+        └──────── registry ◀── RegistryReader ◀────────┘       without Redis: memory, and the registry we were given
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import trio
+
+from voicegate.net import Child, MetricsRegistry, Snapshot
+from voicegate.relay.config import RelayConfig
+from voicegate.relay.fleet import RelayFleet, WorkerSockets
+from voicegate.relay.limits import DRAIN_LOOK_S, IDLE_BEFORE_LEAVING_S, ROW_TTL_S
+from voicegate.routing import FleetKeys, Registry, RelayRecord
+from voicegate.store import FlowStore, RegistryReader
+
+log = logging.getLogger("voicegate")
+
+
+@dataclass(frozen=True, slots=True)
+class RelayIdentity:
+    """What others know a relay by: its name, and the clusters whose slots it resolves (none for one that only stands
+    near its users)."""
+
+    name: str
+    clusters: tuple[int, ...]
+
+
+class RelayHost:
+    """Runs a relay. With a `redis` URL it shares flows and the registry with the fleet."""
+
+    def __init__(
+        self,
+        identity: RelayIdentity,
+        config: RelayConfig,
+        sockets: Sequence[WorkerSockets],
+        *,
+        redis: str | None = None,
+        spares: int = 1,
+    ) -> None:
+        self.identity = identity
+        self.sockets = sockets
+        self.is_draining = False
+        keys = FleetKeys.parse(config.secret)
+        self._config = config
+        self._store = FlowStore(redis, keys.flow_keys, keys.current, ROW_TTL_S) if redis else None
+        self._reader = RegistryReader(redis, keys.flow_keys, identity.clusters) if redis else None
+        self.fleet = RelayFleet(config, sockets, self._store, spares=spares)
+
+    @property
+    def record(self) -> RelayRecord:
+        """This relay in the registry."""
+        hops = tuple(sockets.hop.getsockname()[:2] for sockets in self.sockets)
+        return RelayRecord(self.identity.name, self._config.ingress, self.identity.clusters, hops)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Relay until cancelled. Started when clients are served."""
+        async with trio.open_nursery() as nursery:
+            if self._store is not None:
+                nursery.start_soon(self._store.run)
+            if self._reader is not None:
+                nursery.start_soon(self._watch_registry, self._reader)
+            await nursery.start(self.fleet.run)
+            task_status.started()
+
+    async def _watch_registry(self, reader: RegistryReader) -> None:
+        """Keep the workers' registry as it is in Redis, beside what we were told at the start."""
+        changed = trio.Event()
+        latest: Registry | None = None
+
+        def note(registry: Registry) -> None:
+            nonlocal latest
+            latest = _beside(self._config.registry, registry)
+            changed.set()
+
+        async with trio.open_nursery() as nursery:
+            current = FleetKeys.parse(self._config.secret).current
+            nursery.start_soon(reader.watch, note, self.record, current)
+            while True:
+                await changed.wait()
+                changed = trio.Event()
+                if latest is not None:
+                    log.info("%d transceivers and %d relays", len(latest.transceivers), len(latest.relays))
+                    await self.fleet.use_registry(latest)
+
+    async def use_secret(self, secret: str) -> None:
+        """Use the keys of other secrets from now on. Raises ConfigurationError, and then nothing has changed."""
+        keys = FleetKeys.parse(secret)
+        if self._store is not None:
+            self._store.use_keys(keys.flow_keys, keys.current)
+        if self._reader is not None:
+            self._reader.use_keys(keys.flow_keys)
+        await self.fleet.use_secret(secret)
+
+    async def drain(self, limit_s: float) -> None:
+        """Take no new clients in; returns when the last one is gone, or after `limit_s`."""
+        self.is_draining = True
+        await self.fleet.drain()
+        with trio.move_on_after(limit_s):
+            while True:
+                idle_s = await self.fleet.idle_s()
+                if idle_s is None or idle_s > IDLE_BEFORE_LEAVING_S:
+                    return
+                await trio.sleep(DRAIN_LOOK_S)
+
+    async def snapshots(self, ask: Callable[[Child], Any]) -> dict[str, Snapshot]:
+        """The metrics of the workers and of what the supervisor does for them, by name."""
+        registry = MetricsRegistry()
+        self._register_metrics(registry)
+        return {**await self.fleet.snapshots(ask), "relay-supervisor": registry.snapshot()}
+
+    def _register_metrics(self, registry: MetricsRegistry) -> None:
+        fleet, store = self.fleet, self._store
+        registry.read_counter(
+            "voicegate_relay_process_deaths_total", "Relay processes that ended.", lambda: {(): fleet.deaths}
+        )
+        registry.read_counter(
+            "voicegate_relay_adoptions_total", "Workers that another process took over.", lambda: {(): fleet.adoptions}
+        )
+        registry.read_gauge(
+            "voicegate_relay_flow_cache_rows", "Flows in the supervisor's memory.", lambda: {(): len(fleet.memory)}
+        )
+        if store is None:
+            return
+        registry.read_gauge("voicegate_relay_redis_up", "Whether Redis takes rows.", lambda: {(): int(store.is_up)})
+        registry.read_counter(
+            "voicegate_relay_redis_rows_total",
+            "Rows of the flow cache, by what became of them.",
+            lambda: {
+                ("written",): store.written,
+                ("asked for",): store.read_keys,
+                ("found",): store.found,
+                ("write dropped",): store.dropped_writes,
+                ("read dropped",): store.dropped_reads,
+                **{(f"not believed: {reason.name.lower()}",): n for reason, n in store.not_believed.items()},
+            },
+            "outcome",
+        )
+        registry.read_counter(
+            "voicegate_relay_redis_failures_total", "Exchanges with Redis that failed.", lambda: {(): store.failures}
+        )
+
+
+def _beside(ours: Registry, found: Registry) -> Registry:
+    """What we were told, and what was found besides. Of a relay or a transceiver in both, what was found is newer."""
+    names = {record.name for record in found.transceivers}
+    numbers = {record.ingress for record in found.relays}
+    return Registry(
+        (*(record for record in ours.transceivers if record.name not in names), *found.transceivers),
+        (*(record for record in ours.relays if record.ingress not in numbers), *found.relays),
+    )
