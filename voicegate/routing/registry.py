@@ -58,7 +58,7 @@ class TransceiverRecord:
             _number(fields.get("cluster"), 0xFFFF, f"{where}: cluster"),
             _slot_ranges(fields.get("slots"), f"{where}: slots"),
             _number(fields.get("generation"), 0xFF, f"{where}: generation"),
-            _hop_address(fields.get("hop"), f"{where}: hop"),
+            parse_address(fields.get("hop"), f"{where}: hop"),
         )
 
 
@@ -131,7 +131,8 @@ def _slot_ranges(value: object, where: str) -> tuple[tuple[int, int], ...]:
     return tuple(ranges)
 
 
-def _hop_address(value: object, where: str) -> HopAddress:
+def parse_address(value: object, where: str) -> HopAddress:
+    """A numeric `ADDRESS:PORT`. Raises ConfigurationError, which says `where` it stands."""
     if not isinstance(value, str):
         raise ConfigurationError(f"{where}: {value!r} is not ADDRESS:PORT")
     host, _, port = value.rpartition(":")

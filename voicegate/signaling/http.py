@@ -37,6 +37,7 @@ from voicegate.signaling.limits import (
     HTTP_HEADER_LIMIT_S,
     HTTP_HEADER_OCTETS,
 )
+from voicegate.signaling.origin import Networks
 
 logger = logging.getLogger(__name__)
 
@@ -44,10 +45,15 @@ Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 
 
 class HttpServer:
-    """Serves the page and the HTTP side of signaling on a listening socket."""
+    """Serves the page and the HTTP side of signaling on a listening socket.
 
-    def __init__(self, host: CallHost, site: Site, counters: SignalingCounters) -> None:
-        application = Application(host, site, counters)
+    Geo headers are believed when the TCP connection comes from one of `trusted_proxies` (see `origin.py`).
+    """
+
+    def __init__(
+        self, host: CallHost, site: Site, counters: SignalingCounters, *, trusted_proxies: Networks = ()
+    ) -> None:
+        application = Application(host, site, counters, trusted_proxies=trusted_proxies)
         self._application = wrap_app(cast(ASGIFramework, application), 0, "asgi")
         self._counters = counters
         self._config = _configuration()
