@@ -73,14 +73,14 @@ def _asked_region(query: str, token_region: str | None) -> tuple[str | None, Sou
 
 
 def _trusted_fields(peer: str, headers: Iterable[tuple[bytes, bytes]], trusted_proxies: Networks) -> dict[str, str]:
-    """Cloudflare's fields by name. Those that occur twice are left out: one of the two is not Cloudflare's."""
+    """A trusted proxy's fields by name, {} from anybody else. What occurs twice is left out: one is not the proxy's."""
     address = _address(peer)
     if address is None or not any(address in network for network in trusted_proxies):
         return {}
     values: dict[str, list[str]] = {}
     for name, value in headers:
         values.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
-    return {name: value[0] for name, value in values.items() if name.startswith("cf-") and len(value) == 1}
+    return {name: value[0] for name, value in values.items() if len(value) == 1}
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:
