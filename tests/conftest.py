@@ -60,7 +60,8 @@ class RunningVoicegate:
     def processes(self) -> list[int]:
         """All process ids, the supervisor's first."""
         processes = self.told["processes"]
-        return [processes["supervisor"], *processes["relay_workers"], *processes["transceivers"]]
+        names = ("relay_workers", "relay_spares", "transceivers")
+        return [processes["supervisor"], *(process for name in names for process in processes[name])]
 
     def wait_until_ready(self) -> None:
         """Reads the first line; whoever is told that a call would succeed may call at once."""

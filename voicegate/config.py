@@ -12,13 +12,15 @@ import socket
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from voicegate.dtls import Certificate
 from voicegate.errors import LocalError
-from voicegate.routing import ConfigurationError, TransceiverRecord, parse_key, parse_registry
+from voicegate.routing import ConfigurationError, FleetKeys, Registry, parse_registry
 
 MAX_PORT = 0xFFFF
 MAX_SLOT = 0xFFFF
+DAY_S = 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,25 +79,84 @@ def parse_slots(text: str, what: str) -> tuple[int, int]:
     return int(first), int(last)
 
 
-def parse_secret(text: str | None) -> bytes:
-    """The fleet secret from its hexadecimal form; without one, a fresh secret that lives as long as this process."""
-    if text is None:
-        return secrets.token_bytes(32)
-    configuration, secret = parse_key(text)
-    if configuration:
-        raise ConfigurationError("--secret: a key configuration other than 0 is not supported here")
-    return secret
+def parse_numbers(text: str, what: str, least: int, most: int) -> tuple[int, ...]:
+    """Any number of numbers within bounds, separated by commas."""
+    return tuple(parse_number(word.strip(), what, least, most) for word in text.split(",") if word.strip())
 
 
-def read_registry(path: str) -> tuple[TransceiverRecord, ...]:
-    """The registry file of a relay (spec/registry.md)."""
+def parse_seconds(text: str, what: str) -> float:
+    """A time of at most a day."""
     try:
-        return tuple(parse_registry(json.loads(Path(path).read_text(encoding="utf-8"))))
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= DAY_S:
+        raise ConfigurationError(f"{what}: {text!r} is not a number of seconds")
+    return seconds
+
+
+def parse_switch(text: str, what: str) -> bool:
+    """`on` or `off`."""
+    if text not in {"on", "off"}:
+        raise ConfigurationError(f"{what}: {text!r} is neither on nor off")
+    return text == "on"
+
+
+def parse_hosts(text: str, what: str) -> tuple[str, ...]:
+    """Addresses to listen on, separated by commas. `::` is left out on a machine without IPv6."""
+    hosts = tuple(resolve_host(word.strip(), what) for word in text.split(",") if word.strip())
+    hosts = tuple(host for host in hosts if host != "::" or _has_ipv6())
+    if not hosts:
+        raise ConfigurationError(f"{what}: an address is needed")
+    return hosts
+
+
+def _has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+            sock.bind(("::", 0))
+    except OSError:
+        return False
+    return True
+
+
+def read_secret(text: str | None, path: str | Path | None) -> tuple[str, Path | None]:
+    """The fleet's secrets (see `FleetKeys.parse`) from a flag or a file, and that file. Without either, a fresh secret
+    that lives as long as this process."""
+    if text is not None and path is not None:
+        raise ConfigurationError("--secret and --secret-file exclude each other")
+    if path is not None:
+        try:
+            text = Path(path).read_text(encoding="ascii").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigurationError(f"--secret-file: cannot read {str(path)!r}: {_why(error)}") from error
+    elif text is None:
+        text = secrets.token_hex(32)
+    FleetKeys.parse(text)
+    return text, None if path is None else Path(path)
+
+
+def read_json(path: str, what: str) -> Any:
+    """A JSON file; `what` names the flag in the error."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigurationError(f"--registry: cannot read {path!r}: {error.strerror}") from error
+        raise ConfigurationError(f"{what}: cannot read {path!r}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
-        reason = str(error) if isinstance(error, ConfigurationError) else "not JSON"
-        raise ConfigurationError(f"--registry: {path!r}: {reason}") from error
+        raise ConfigurationError(f"{what}: {path!r}: not JSON") from error
+
+
+def read_registry(path: str) -> Registry:
+    """The registry file of a relay (spec/registry.md)."""
+    document = read_json(path, "--registry")
+    try:
+        return parse_registry(document)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"--registry: {path!r}: {error}") from error
+
+
+def _why(error: Exception) -> str:
+    return (error.strerror or str(error)) if isinstance(error, OSError) else "not text"
 
 
 def read_certificate(path: str | None) -> str:

@@ -84,6 +84,8 @@ def test_the_configuration_crosses_to_the_process_as_json() -> None:
 
 
 def test_sender_ids_tell_all_workers_apart_from_each_other_and_from_transceivers() -> None:
-    ids = {RelayConfig(ingress, SECRET, Registry()).sender_id(worker) for ingress in range(256) for worker in range(128)}
+    ids = {
+        RelayConfig(ingress, SECRET, Registry()).sender_id(worker) for ingress in range(256) for worker in range(128)
+    }
     assert len(ids) == 256 * 128
     assert max(ids) < 0x8000

@@ -30,7 +30,9 @@ from voicegate.signaling import (
     CallHandle,
     CapacityError,
     EventSink,
+    Application,
     HttpServer,
+    Networks,
     RequestContext,
     SignalingCounters,
     SignalingServer,
@@ -350,10 +352,11 @@ ServeHttp = Callable[..., Awaitable[HttpClient]]
 def serve_http(host: FakeHost, counters: SignalingCounters, nursery: trio.Nursery) -> ServeHttp:
     """Start an HTTP server; a client for it comes back."""
 
-    async def serve_http(tls: ssl.SSLContext | None = None) -> HttpClient:
+    async def serve_http(tls: ssl.SSLContext | None = None, trusted_proxies: Networks = ()) -> HttpClient:
         listening = listening_socket()
         port: int = listening.getsockname()[1]
-        server = HttpServer(host, Site(load_assets(), signal_port=8081, agent="parrot"), counters)
+        site = Site(load_assets(), signal_port=8081, agent="parrot")
+        server = HttpServer(Application(host, site, counters, trusted_proxies=trusted_proxies), counters)
         await nursery.start(lambda task_status: server.serve(listening, tls=tls, task_status=task_status))
         return HttpClient(port)
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import trio
 
-from voicegate.signaling import HttpServer, SignalingCounters, Site
+from voicegate.signaling import Application, HttpServer, SignalingCounters, Site
 
 HOSTILE = {
     "garbage": b"\x00\x01\x02\r\n\r\n",
@@ -92,7 +92,7 @@ async def test_stopping_waits_for_nobody_and_prints_nothing(
     caplog.set_level(logging.INFO)
     listening = listening_socket()
     port = listening.getsockname()[1]
-    server = HttpServer(host, Site({}, 8081), SignalingCounters())
+    server = HttpServer(Application(host, Site({}, 8081), SignalingCounters()), SignalingCounters())
     async with trio.open_nursery() as clients:
         async with trio.open_nursery() as server_nursery:
             await server_nursery.start(server.serve, listening)

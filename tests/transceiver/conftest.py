@@ -234,7 +234,7 @@ class House:
         return Caller(self.line, port, certificate)
 
     def answer(self, offer: str) -> tuple[Session, str]:
-        session, answer = self.transceiver.answer(offer, self.told.append, trio.current_time())
+        session, answer = self.transceiver.answer(offer, self.told.append, [[VIP]], trio.current_time())
         self.answers.append(answer)
         return session, answer
 
@@ -271,7 +271,7 @@ OpenHouse: TypeAlias = Callable[..., AbstractAsyncContextManager[House]]
 @asynccontextmanager
 async def open_house_with(agent: Agent) -> AsyncIterator[House]:
     """A transceiver whose callers get `agent`."""
-    config = TransceiverConfig(0, SECRET, CERTIFICATE.to_pem(), 0, 0, 64, 1, VIP, (RELAY, OTHER_RELAY), "test", 0, 0)
+    config = TransceiverConfig(SECRET, CERTIFICATE.to_pem(), 0, 0, 64, 1, (), (RELAY, OTHER_RELAY), "test", 0, 0)
     line = Line()
     async with run_transceiver(config, line, agent) as transceiver:
         await trio.testing.wait_all_tasks_blocked()

@@ -84,8 +84,10 @@ def test_the_first_line_says_what_runs(voicegate_up: Callable[..., Any]) -> None
     assert told["advertise"] == told["relay"]
     assert len(set(told["transceivers"])) == 2
     processes = told["processes"]
-    everybody = [processes["supervisor"], *processes["relay_workers"], *processes["transceivers"]]
-    assert len(set(everybody)) == 5
+    names = ("relay_workers", "relay_spares", "transceivers")
+    everybody = [processes["supervisor"], *(process for name in names for process in processes[name])]
+    assert [len(processes[name]) for name in names] == [2, 1, 2]
+    assert len(set(everybody)) == 6
     assert all(map(is_alive, everybody))
     assert sorted(children_of(processes["supervisor"])) == sorted(everybody[1:])
 
@@ -146,7 +148,8 @@ def test_the_operators_paths(voicegate_up: Callable[..., Any]) -> None:
     for _ in range(12):
         call(voicegate.signal, "--seconds", "0.2")
     text = fetch(f"{voicegate.http}/metrics")[1]
-    assert set(re.findall(r'process="([^"]+)"', text)) == {"relay-0", "relay-1", "transceiver-0", "transceiver-1"}
+    names = {"relay-0", "relay-1", "relay-supervisor", "transceiver-0", "transceiver-1"}
+    assert set(re.findall(r'process="([^"]+)"', text)) == names
     assert metric(text, "voicegate_transceiver_sessions_total") == 12
     assert metric(text, "voicegate_signaling_offers_answered_total") == 12
     assert metric(text, "voicegate_transceiver_ends_total") == 12
@@ -186,7 +189,7 @@ def test_a_transceiver_that_dies_is_replaced(voicegate_up: Callable[..., Any]) -
     # The listening sockets are the supervisor's: whoever connects meanwhile waits for the successor.
     assert call(voicegate.signal)["received"] > 30
     assert process not in children_of(supervisor)
-    assert len(children_of(supervisor)) == 2
+    assert len(children_of(supervisor)) == 3
     assert "transceiver-0 ended with status -9; starting another" in voicegate.said_on_stderr()
 
 

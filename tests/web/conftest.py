@@ -19,6 +19,7 @@ from voicegate.signaling import (
     CallHandle,
     CapacityError,
     EventSink,
+    Application,
     HttpServer,
     RequestContext,
     SignalingCounters,
@@ -93,9 +94,9 @@ def served() -> Iterator[ServedPage]:
         async with trio.open_nursery() as nursery:
             token = trio.lowlevel.current_trio_token()
             stopping.append(partial(token.run_sync_soon, nursery.cancel_scope.cancel))
-            page = HttpServer(host, Site(assets, signal_port, agent="parrot"), counters)
+            page = HttpServer(Application(host, Site(assets, signal_port, agent="parrot"), counters), counters)
             await nursery.start(page.serve, sockets[0])
-            away = HttpServer(host, Site(assets, nobody), counters)
+            away = HttpServer(Application(host, Site(assets, nobody), counters), counters)
             await nursery.start(away.serve, sockets[1])
             await nursery.start(SignalingServer(host, counters).serve, sockets[2])
             started.set()

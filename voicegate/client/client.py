@@ -32,11 +32,10 @@ from voicegate.client.nursery import open_block_nursery
 from voicegate.client.session import AudioReceived, ClientSession, MediaReady, PathFound, SessionFailed
 from voicegate.client.signaling import Message, Signaling, open_signaling
 from voicegate.dtls import Certificate
-from voicegate.ice import Candidate
+from voicegate.ice import MAX_LOCAL_PREFERENCE, Candidate
 from voicegate.net import Address, TimerHeap
 
 FRAME_S = FRAME_MS / 1000
-MAX_LOCAL_PREFERENCE = 65_535
 
 
 @dataclass(slots=True)

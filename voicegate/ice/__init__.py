@@ -6,7 +6,7 @@ RFCs: `spec/ice.md`.
 """
 
 from voicegate.ice.agent import IceAgent, IceState
-from voicegate.ice.candidate import Candidate, CandidateError
+from voicegate.ice.candidate import MAX_LOCAL_PREFERENCE, Candidate, CandidateError
 from voicegate.ice.credentials import CredentialsError, IceCredentials
 from voicegate.ice.events import (
     ConsentExpired,
@@ -23,6 +23,7 @@ from voicegate.ice.stun import StunError, StunMessage
 from voicegate.ice.username import is_binding_request, is_stun, server_ufrag_untrusted
 
 __all__ = [
+    "MAX_LOCAL_PREFERENCE",
     "Candidate",
     "CandidateError",
     "ConsentExpired",

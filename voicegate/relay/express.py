@@ -159,7 +159,9 @@ class Express:
         self._head_views = [self._heads.octets[i * HEAD_OCTETS : (i + 1) * HEAD_OCTETS] for i in range(BATCH_DATAGRAMS)]
         self._batch_sizes = {side: Distribution() for side in ("public", "hop")}
         self._bundle_sizes = {direction: Distribution() for direction in ("up", "down")}
-        self._latencies = {direction: Distribution(LATENCY_UNIT_NS, len(LATENCY_BOUNDS_S)) for direction in ("up", "down")}
+        self._latencies = {
+            direction: Distribution(LATENCY_UNIT_NS, len(LATENCY_BOUNDS_S)) for direction in ("up", "down")
+        }
         self._open: list[Towards] = []
         self._messages_used = 0
         self.too_long = 0

@@ -68,6 +68,7 @@ class RelayFleet:
         self._all_served = trio.Event()
         self._is_draining = False
         self._is_paused = False
+        self._is_stopping = False
         self._started = 0
 
     @property
@@ -99,6 +100,8 @@ class RelayFleet:
             name = f"relay process {self._started}"
             async with spawn(name, MODULE, configuration=self._config.to_json(), sockets=self._lent()) as child:
                 await self._serve_with(child)
+            if self._is_stopping:
+                return
             lived_s = trio.current_time() - began
             pause_s = FIRST_PAUSE_S if lived_s > STEADY_S else min(2 * pause_s, LONGEST_PAUSE_S)
             await trio.sleep(pause_s)
@@ -125,11 +128,11 @@ class RelayFleet:
             log.error("%s did not start", child.name)
             return
         self._processes.append(process)
+        self._ready.set()
         try:
             # What it was started with may have changed since.
             await child.notify("registry", self._config.registry.to_json())
             await child.notify("secret", self._config.secret)
-            self._ready.set()
             if self._is_draining:
                 await child.notify("drain")
             await self._assign()
@@ -140,6 +143,8 @@ class RelayFleet:
             for worker in process.workers:
                 if self._serving.get(worker) is process:
                     del self._serving[worker]
+        if self._is_stopping:
+            return
         self.deaths += 1
         orphans = ", ".join(f"worker {worker}" for worker in sorted(process.workers)) or "nobody"
         log.error("%s (%s) ended with status %s", child.name, orphans, status)
@@ -184,9 +189,11 @@ class RelayFleet:
                         await child.notify("recall", {"worker": worker, "rows": rows, "state": FlowState.ANSWERED})
                 await child.ask("open", {"worker": worker})
         except (ChildDied, trio.TooSlowError):
-            log.error("%s could not become worker %d", child.name, worker)
             self._serving.pop(worker, None)
             self._give_up(process)
+            if not self._all_served.is_set():
+                raise ChildDied(child.name, child.status) from None
+            log.error("%s could not become worker %d", child.name, worker)
 
     async def _take(self, worker: int) -> None:
         """Have whoever is a worker be it no longer."""
@@ -279,8 +286,14 @@ class RelayFleet:
     # Another supervisor takes the place of this one, or this one takes another's.
 
     async def wait_warm(self) -> None:
-        """Wait until a process could serve."""
-        await self._ready.wait()
+        """Wait until there is a process for each worker."""
+        while len(self._processes) < len(self._sockets):
+            self._ready = trio.Event()
+            await self._ready.wait()
+
+    def configure(self, config: RelayConfig) -> None:
+        """Use another configuration, before anything runs."""
+        self._config = config
 
     def pause(self) -> None:
         """Give no worker to any process, for another supervisor's processes serve."""
@@ -310,7 +323,8 @@ class RelayFleet:
                 await self._give(min(self._processes, key=lambda process: len(process.workers)), worker)
 
     async def stop(self) -> None:
-        """Ask every process to end."""
+        """End every process."""
+        self._is_stopping = True
         async with trio.open_nursery() as nursery:
             for process in tuple(self._processes):
                 nursery.start_soon(process.child.stop, STOP_GRACE_S)

@@ -1,14 +1,14 @@
 """One relay as its supervisor runs it: its processes, its flow cache, its view of the registry.
 
-    RelayFleet ── rows, questions ──▶ FlowStore ◀──▶ Redis
-        ▲                                              │
-        └──────── registry ◀── RegistryReader ◀────────┘       without Redis: memory, and the registry we were given
+RelayFleet ── rows, questions ──▶ FlowStore ◀──▶ Redis
+    ▲                                              │
+    └──────── registry ◀── RegistryReader ◀────────┘       without Redis: memory, and the registry we were given
 """
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import trio
 
@@ -16,7 +16,7 @@ from voicegate.net import Child, MetricsRegistry, Snapshot
 from voicegate.relay.config import RelayConfig
 from voicegate.relay.fleet import RelayFleet, WorkerSockets
 from voicegate.relay.limits import DRAIN_LOOK_S, IDLE_BEFORE_LEAVING_S, ROW_TTL_S
-from voicegate.routing import FleetKeys, Registry, RelayRecord
+from voicegate.routing import FleetKeys, Registry, RelayRecord, TransceiverRecord
 from voicegate.store import FlowStore, RegistryReader
 
 log = logging.getLogger("voicegate")
@@ -29,6 +29,16 @@ class RelayIdentity:
 
     name: str
     clusters: tuple[int, ...]
+
+
+class Handover(Protocol):
+    """A relay whose place we take."""
+
+    async def hand_over(self, worker: int) -> Mapping[str, Sequence[str]]:
+        """Have it stop serving a worker; the rows that it knows."""
+
+    async def done(self) -> None:
+        """Everything is served: it may leave."""
 
 
 class RelayHost:
@@ -48,6 +58,7 @@ class RelayHost:
         self.is_draining = False
         keys = FleetKeys.parse(config.secret)
         self._config = config
+        self._registry = config.registry
         self._store = FlowStore(redis, keys.flow_keys, keys.current, ROW_TTL_S) if redis else None
         self._reader = RegistryReader(redis, keys.flow_keys, identity.clusters) if redis else None
         self.fleet = RelayFleet(config, sockets, self._store, spares=spares)
@@ -58,14 +69,45 @@ class RelayHost:
         hops = tuple(sockets.hop.getsockname()[:2] for sockets in self.sockets)
         return RelayRecord(self.identity.name, self._config.ingress, self.identity.clusters, hops)
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Relay until cancelled. Started when clients are served."""
+    def know(self, relays: Sequence[RelayRecord]) -> None:
+        """Know relays besides those of the configuration, before anything runs."""
+        self._config = replace(self._config, registry=_beside(self._config.registry, Registry((), tuple(relays))))
+        self.fleet.configure(self._config)
+        self._registry = self._config.registry
+
+    @property
+    def transceivers(self) -> tuple[TransceiverRecord, ...]:
+        """The transceivers that it knows."""
+        return self._registry.transceivers
+
+    @property
+    def knows_somebody(self) -> bool:
+        """Whether there is anybody to relay to."""
+        return bool(self._registry.transceivers or self._registry.relays)
+
+    async def run(
+        self,
+        predecessor: Handover | None = None,
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Relay until cancelled; the `predecessor` hands its workers over when ours are ready. Started when clients are
+        served."""
         async with trio.open_nursery() as nursery:
             if self._store is not None:
                 nursery.start_soon(self._store.run)
             if self._reader is not None:
                 nursery.start_soon(self._watch_registry, self._reader)
-            await nursery.start(self.fleet.run)
+            if predecessor is None:
+                await nursery.start(self.fleet.run)
+            else:
+                self.fleet.pause()
+                nursery.start_soon(self.fleet.run)
+                await self.fleet.wait_warm()
+                for worker in range(len(self.sockets)):
+                    await self.fleet.take_over(worker, await predecessor.hand_over(worker))
+                await self.fleet.resume()
+                await predecessor.done()
             task_status.started()
 
     async def _watch_registry(self, reader: RegistryReader) -> None:
@@ -85,6 +127,7 @@ class RelayHost:
                 await changed.wait()
                 changed = trio.Event()
                 if latest is not None:
+                    self._registry = latest
                     log.info("%d transceivers and %d relays", len(latest.transceivers), len(latest.relays))
                     await self.fleet.use_registry(latest)
 

@@ -20,7 +20,15 @@ from voicegate.routing.hop import (
     with_flags,
 )
 from voicegate.routing.keys import ConfigurationError, FleetKeys, derive_ice_pwd, parse_key
-from voicegate.routing.registry import HopAddress, Registry, RelayRecord, SlotTable, TransceiverRecord, parse_registry
+from voicegate.routing.registry import (
+    HopAddress,
+    Registry,
+    RelayRecord,
+    SlotTable,
+    TransceiverRecord,
+    parse_address,
+    parse_registry,
+)
 
 __all__ = [
     "ANSWERED",
@@ -50,6 +58,7 @@ __all__ = [
     "open_flow_untrusted",
     "pack_entry",
     "pack_route",
+    "parse_address",
     "parse_key",
     "parse_registry",
     "unpack_entry",

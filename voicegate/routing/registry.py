@@ -64,7 +64,7 @@ class TransceiverRecord:
             _number(fields.get("cluster"), 0xFFFF, f"{where}: cluster"),
             _slot_ranges(fields.get("slots"), f"{where}: slots"),
             _number(fields.get("generation"), 0xFF, f"{where}: generation"),
-            _hop_address(fields.get("hop"), f"{where}: hop"),
+            parse_address(fields.get("hop"), f"{where}: hop"),
         )
 
 
@@ -104,7 +104,7 @@ class RelayRecord:
             name,
             _number(fields.get("ingress"), 0xFF, f"{where}: ingress"),
             tuple(_number(cluster, 0xFFFF, f"{where}: clusters") for cluster in clusters),
-            tuple(_hop_address(hop, f"{where}: hops") for hop in hops),
+            tuple(parse_address(hop, f"{where}: hops") for hop in hops),
         )
 
 
@@ -243,7 +243,8 @@ def _slot_ranges(value: object, where: str) -> tuple[tuple[int, int], ...]:
     return tuple(ranges)
 
 
-def _hop_address(value: object, where: str) -> HopAddress:
+def parse_address(value: object, where: str) -> HopAddress:
+    """A numeric `ADDRESS:PORT`. Raises ConfigurationError, which says `where` it stands."""
     if not isinstance(value, str):
         raise ConfigurationError(f"{where}: {value!r} is not ADDRESS:PORT")
     host, _, port = value.rpartition(":")

@@ -30,6 +30,7 @@ from voicegate.signaling.limits import (
     MAX_SDP_OCTETS,
 )
 from voicegate.signaling.messages import SUBPROTOCOL
+from voicegate.signaling.origin import Networks, origin_of
 
 logger = logging.getLogger(__name__)
 
@@ -95,10 +96,13 @@ class HttpError(Exception):
 class Application:
     """The ASGI application. One per process."""
 
-    def __init__(self, host: CallHost, site: Site, counters: SignalingCounters) -> None:
+    def __init__(
+        self, host: CallHost, site: Site, counters: SignalingCounters, *, trusted_proxies: Networks = ()
+    ) -> None:
         self._host = host
         self._site = site
         self._counters = counters
+        self._trusted_proxies = trusted_proxies
         self._security_headers = _security_headers(site)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -155,11 +159,9 @@ class Application:
             offer_sdp = body.decode()
         except UnicodeDecodeError:
             raise HttpError(400, "bad_sdp", "The offer is not UTF-8 text.") from None
-        client = scope.get("client")
-        context = RequestContext("http", str(client[0]) if client else "")
         try:
             with trio.fail_after(ANSWER_LIMIT_S):
-                call = await self._host.answer(offer_sdp, NobodyListens(), context)
+                call = await self._host.answer(offer_sdp, NobodyListens(), self._context(scope))
         except PeerError as error:
             raise HttpError(400, "bad_sdp", f"The offer cannot be used: {error}") from error
         except (CapacityError, trio.TooSlowError) as error:
@@ -177,6 +179,12 @@ class Application:
         if not await self._host.hang_up(call_id, HUNG_UP):
             raise HttpError(404, "call_not_found", "There is no call with this id, or it has ended.")
         return Response(200)
+
+    def _context(self, scope: Scope) -> RequestContext:
+        client = scope.get("client")
+        peer = str(client[0]) if client else ""
+        query = scope["query_string"].decode("latin-1")
+        return RequestContext("http", peer, origin_of(peer, scope["headers"], query, self._trusted_proxies))
 
     # The page.
 
@@ -224,7 +232,7 @@ def _header(scope: Scope, name: bytes) -> str:
 
 def _preflight(scope: Scope) -> Response:
     """What a browser asks before a page of another origin may POST."""
-    # Whatever headers a client's library adds may be sent: we read none but Content-Type.
+    # Whatever headers a client's library adds may be sent: of a page's own we read none but Content-Type.
     asked = _header(scope, b"access-control-request-headers")
     headers = [
         ("Access-Control-Allow-Methods", "POST, OPTIONS"),

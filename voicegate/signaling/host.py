@@ -9,8 +9,10 @@ implements them in twenty lines.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
+
+from voicegate.signaling.steering import Origin
 
 PEER_BYE = "peer bye"
 """The reason given to `CallHandle.hang_up` when the caller said bye or closed its WebSocket on purpose."""
@@ -25,10 +27,14 @@ class CapacityError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class RequestContext:
-    """Who asks for a call, and over what. `client_host` is the other end of the TCP connection ("" without one)."""
+    """Who asks for a call, over what and from where.
+
+    `client_host` is the other end of the TCP connection ("" without one), `origin` what `Steering.choose` wants.
+    """
 
     via: Literal["websocket", "http"]
     client_host: str
+    origin: Origin = field(default_factory=Origin)
 
 
 class EventSink(Protocol):

@@ -18,6 +18,7 @@ Why not `hypercorn.trio.serve`, which would bring the accept loop along:
 import logging
 import socket
 import ssl
+from collections.abc import Awaitable, Callable
 from typing import cast
 
 import trio
@@ -27,9 +28,7 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ASGIFramework, ConnectionState
 from hypercorn.utils import wrap_app
 
-from voicegate.signaling.application import Application, Site
 from voicegate.signaling.counters import SignalingCounters
-from voicegate.signaling.host import CallHost
 from voicegate.signaling.limits import (
     HANDSHAKE_LIMIT_S,
     HTTP_CONNECTION_LIMIT_S,
@@ -44,10 +43,9 @@ Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 
 
 class HttpServer:
-    """Serves the page and the HTTP side of signaling on a listening socket."""
+    """Serves an ASGI application, which is `Application` or something else of ours, on a listening socket."""
 
-    def __init__(self, host: CallHost, site: Site, counters: SignalingCounters) -> None:
-        application = Application(host, site, counters)
+    def __init__(self, application: Callable[..., Awaitable[None]], counters: SignalingCounters) -> None:
         self._application = wrap_app(cast(ASGIFramework, application), 0, "asgi")
         self._counters = counters
         self._config = _configuration()

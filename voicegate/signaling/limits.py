@@ -77,5 +77,11 @@ HTTP_BODY_LIMIT_S = 10.0
 HTTP_HEADER_OCTETS = 16 * 1024
 """One request's header, cookies of other programs on the same host included."""
 
+MAX_QUERY_OCTETS = 4_096
+"""The part of a URL behind the `?` up to this size is looked at for a region; other programs' parameters included."""
+
+MAX_QUERY_FIELDS = 64
+"""As many parameters are looked at; a query of more has no region for us."""
+
 CORS_MAX_AGE_S = 7_200
 """How long a browser may remember a preflight: the longest that Chromium honours."""

@@ -30,16 +30,21 @@ from voicegate.signaling.limits import (
     MAX_STREAMS,
 )
 from voicegate.signaling.messages import SUBPROTOCOL
+from voicegate.signaling.origin import Networks, origin_of
 
 logger = logging.getLogger(__name__)
 
 
 class SignalingServer:
-    """Serves any number of streams; `serve` feeds it from a listening socket, a test from memory."""
+    """Serves any number of streams; `serve` feeds it from a listening socket, a test from memory.
 
-    def __init__(self, host: CallHost, counters: SignalingCounters) -> None:
+    Geo headers are believed when the TCP connection comes from one of `trusted_proxies` (see `origin.py`).
+    """
+
+    def __init__(self, host: CallHost, counters: SignalingCounters, *, trusted_proxies: Networks = ()) -> None:
         self._host = host
         self._counters = counters
+        self._trusted_proxies = trusted_proxies
         self._streams = 0
 
     async def serve(
@@ -99,12 +104,16 @@ class SignalingServer:
             self._counters.connections_accepted += 1
             self._counters.connections_open += 1
             try:
-                context = RequestContext("websocket", client_host(stream))
+                context = self._context(request, client_host(stream))
                 await Connection(websocket, self._host, context, self._counters).run()
             finally:
                 self._counters.connections_open -= 1
             return websocket
         return None
+
+    def _context(self, request: WebSocketRequest, peer: str) -> RequestContext:
+        query = request.path.partition("?")[2]
+        return RequestContext("websocket", peer, origin_of(peer, request.headers, query, self._trusted_proxies))
 
     async def _reject(self, request: WebSocketRequest, status: int, sentence: str) -> None:
         self._counters.connections_refused[sentence] += 1

@@ -1,8 +1,8 @@
 """The flow cache in Redis: rows of validated flows, for relays that meet a client they do not know (spec/flow-cache.md).
 
-    note ──▶ rows that wait ──▶ batches of SET … PX / DEL ──▶ Redis       what waits is bounded; the newest row counts
-    read ──▶ reads that wait ──▶ MGET ──▶ opened, or not believed ──▶ on_rows
-              └ bounded; keys that were unknown a moment ago are not asked for again
+note ──▶ rows that wait ──▶ batches of SET … PX / DEL ──▶ Redis       what waits is bounded; the newest row counts
+read ──▶ reads that wait ──▶ MGET ──▶ opened, or not believed ──▶ on_rows
+          └ bounded; keys that were unknown a moment ago are not asked for again
 """
 
 import logging

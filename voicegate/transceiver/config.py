@@ -8,26 +8,36 @@ from typing import Any
 class TransceiverConfig:
     """Everything a transceiver needs besides its sockets. It crosses to the child process as JSON.
 
-    `secret` is the fleet secret in hexadecimal; `certificate_pem` holds the cluster's DTLS certificate and key.
-    `first_slot` and `slot_count` are the leased slots, `generation` theirs. `advertise` is the (host, port) that
-    answers name, the relay's VIP. `relays` are the hop addresses this transceiver accepts bundles from; empty means any
-    that authenticates. `signal_port` and `http_port` are told to the page; 0 if that server is off.
+    `secret` is the fleet secret, or several of them (`FleetKeys.parse`); `certificate_pem` holds the cluster's DTLS
+    certificate and key. `first_slot` and `slot_count` are the leased slots, `generation` theirs. `ingresses` are the
+    relays that answers may name, as `parse_ingresses` takes them, `default_ingress` the name of the one for callers who
+    are nowhere in particular; with `second_ingress` the next nearest is named too. `trusted_proxies` are networks whose
+    geo headers count. `relays` are the hop addresses this transceiver accepts bundles from; empty means any that
+    authenticates. `signal_port` and `http_port` are told to the page; 0 if that server is off.
     """
 
-    index: int
     secret: str
     certificate_pem: str
     cluster: int
     first_slot: int
     slot_count: int
     generation: int
-    advertise: tuple[str, int]
+    ingresses: tuple[dict[str, Any], ...]
     relays: tuple[tuple[str, int], ...]
     agent: str
     signal_port: int
     http_port: int
     tls_cert: str | None = None
     tls_key: str | None = None
+    default_ingress: str | None = None
+    second_ingress: bool = False
+    trusted_proxies: str = ""
+
+    @property
+    def sender_id(self) -> int:
+        """This transceiver's number in bundles: 0x8000 and up, unique in a cluster because slots are. Relays that serve
+        several clusters may meet a number twice, though hardly ever."""
+        return 0x8000 | ((self.first_slot >> 1) ^ (self.cluster * CLUSTER_STEP)) & 0x7FFF
 
     def to_json(self) -> dict[str, Any]:
         """The JSON form."""
@@ -36,6 +46,9 @@ class TransceiverConfig:
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> "TransceiverConfig":
         """The inverse of `to_json`."""
-        host, port = fields["advertise"]
-        relays = tuple((relay_host, relay_port) for relay_host, relay_port in fields["relays"])
-        return cls(**{**fields, "advertise": (host, port), "relays": relays})
+        relays = tuple((host, port) for host, port in fields["relays"])
+        return cls(**{**fields, "ingresses": tuple(fields["ingresses"]), "relays": relays})
+
+
+CLUSTER_STEP = 0x2F0B
+"""Odd, so that the first 32,768 clusters have different places for the same slot."""

@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 from voicegate.ice import is_binding_request, server_ufrag_untrusted
 from voicegate.net import DatagramEndpoint
-from voicegate.routing import FLOW_KEY_LENGTH, HopReceiver, HopRefusal, HopSender, unpack_entry
+from voicegate.routing import FLOW_KEY_LENGTH, FleetKeys, HopReceiver, HopRefusal, HopSender, unpack_entry
 from voicegate.transceiver.limits import OWNER_SILENCE_S
 from voicegate.transceiver.path import Path, PathOwner, RelayAddress
 from voicegate.transceiver.session import Session
@@ -47,6 +47,11 @@ class Endpoint:
         self._receiver = receiver
         self._sender = sender
         self._clock = clock
+
+    def use_keys(self, keys: FleetKeys) -> None:
+        """Open and make bundles with these keys from now on."""
+        self._receiver.use_keys(keys.hop_keys)
+        self._sender.use_key(keys.current, keys.hop_keys[keys.current])
 
     # Sessions come and go.
 

@@ -6,13 +6,13 @@ offer ─▶ parse ─▶ mint hint, derive password ─▶ Session ─▶ answe
 
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 import trio
 
 from voicegate.agents import Agent, Call
 from voicegate.dtls import Certificate, DtlsRole, SrtpProfile
-from voicegate.ice import Candidate, IceCredentials, IceLiteAgent
+from voicegate.ice import MAX_LOCAL_PREFERENCE, Candidate, IceCredentials, IceLiteAgent
 from voicegate.net import MetricsRegistry
 from voicegate.routing import FleetKeys, Hint, HintCodec, HintKind
 from voicegate.sdp import AnswerParameters, Setup, build_answer, parse_offer
@@ -47,6 +47,7 @@ class Transceiver:
         self.calls: dict[str, Session] = {}
         self.ends: Counter[str] = Counter()
         self.started = 0
+        self.is_draining = False
         self._config = config
         self._keys = keys
         self._codec: HintCodec = keys.hint_codec()
@@ -56,11 +57,25 @@ class Transceiver:
         self._around = surroundings
         self._new_sessions, self._arriving = trio.open_memory_channel[Session](MAX_NEW_SESSIONS)
 
-    def answer(self, offer_sdp: str, on_event: Callable[[dict[str, object]], None], now: float) -> tuple[Session, str]:
-        """A new session and its SDP answer. Raises SdpError for the offer and FullError when there is no room."""
+    def use_secret(self, secret: str) -> None:
+        """Mint hints, derive passwords and authenticate bundles with the keys of these secrets from now on. Calls that
+        are there keep theirs."""
+        self._keys = FleetKeys.parse(secret)
+        self._codec = self._keys.hint_codec()
+        self._endpoint.use_keys(self._keys)
+
+    def answer(
+        self,
+        offer_sdp: str,
+        on_event: Callable[[dict[str, object]], None],
+        ingresses: Sequence[Sequence[tuple[str, int]]],
+        now: float,
+    ) -> tuple[Session, str]:
+        """A new session and its SDP answer. `ingresses` are the relays to name, the best one first, each with its public
+        addresses. Raises SdpError for the offer and FullError when there is no room."""
         offer = parse_offer(offer_sdp)
-        if self.is_full:
-            raise FullError(f"{MAX_SESSIONS} sessions")
+        if self.is_full or self.is_draining:
+            raise FullError("draining" if self.is_draining else f"{MAX_SESSIONS} sessions")
         config, random_bytes = self._config, self._around.random_bytes
         slot = config.first_slot + int.from_bytes(random_bytes(2), "big") % config.slot_count
         ufrag = self._codec.mint(Hint(HintKind.PINNED, config.cluster, slot, config.generation, random_bytes(5)))
@@ -68,13 +83,12 @@ class Transceiver:
         # A call id names its slot, so that whoever gets a request about the call can find its owner.
         call_id = f"rtc_{slot:04x}{random_bytes(12).hex()}"
         ssrc = int.from_bytes(random_bytes(4), "big")
-        host, port = config.advertise
         answer_sdp = build_answer(
             offer,
             AnswerParameters(
                 ice=local,
                 fingerprint=self._certificate.fingerprint,
-                candidates=[Candidate.host_candidate(host, port)],
+                candidates=_candidates(ingresses),
                 ssrc=ssrc,
                 cname=call_id,
                 stream_id=STREAM_ID,
@@ -104,6 +118,10 @@ class Transceiver:
         self.calls[call_id] = session
         self._endpoint.add(session)
         return session, answer_sdp
+
+    def drain(self) -> None:
+        """Take no new calls."""
+        self.is_draining = True
 
     def hang_up(self, call_id: str, reason: EndReason) -> bool:
         """End one call; False if it is not ours."""
@@ -173,3 +191,12 @@ class Transceiver:
             reason = session.end_reason or EndReason.INTERNAL_ERROR
             self.ends[reason.value] += 1
             log.info("%s: ended: %s %s %s", session.call_id, reason.value, session.end_detail, session.timeline.in_ms())
+
+
+def _candidates(ingresses: Sequence[Sequence[tuple[str, int]]]) -> list[Candidate]:
+    """A candidate for each public address, those of the first ingress before all others."""
+    preferences: Iterator[int] = iter(range(MAX_LOCAL_PREFERENCE, 0, -1))
+    return [
+        Candidate.host_candidate(host, port, preference)
+        for (host, port), preference in zip((address for group in ingresses for address in group), preferences)
+    ]

@@ -25,17 +25,14 @@ from voicegate.transceiver.endpoint import Endpoint
 from voicegate.transceiver.host import Transceiver
 from voicegate.transceiver.session import Surroundings
 
-SENDER_ID_BASE = 0x8000
-"""Hop sender ids from here on are transceivers', those below are relay workers'."""
-
 
 @asynccontextmanager
 async def run_transceiver(
     config: TransceiverConfig, port: DatagramEndpoint, agent: Agent
 ) -> AsyncIterator[Transceiver]:
     """Serve sessions over `port` (the hop socket) inside the block; leaving it ends them all."""
-    keys = FleetKeys.from_secret(bytes.fromhex(config.secret))
-    sender_id = SENDER_ID_BASE + config.index
+    keys = FleetKeys.parse(config.secret)
+    sender_id = config.sender_id
     receiver = HopReceiver(keys.hop_keys, own_sender_id=sender_id, allowed_peers=config.relays or None)
     sender: HopSender[tuple[str, int]] = HopSender(
         keys.current, keys.hop_keys[keys.current], sender_id, int(time.time() * 1000)

@@ -11,7 +11,7 @@ import trio
 
 from voicegate.ice import Candidate
 from voicegate.net import ChannelClosedError, ControlChannel, render
-from voicegate.signaling import CallHandle, CapacityError, EventSink, RequestContext
+from voicegate.signaling import CallHandle, CapacityError, EventSink, RequestContext, Steering
 from voicegate.signaling.host import PEER_BYE
 from voicegate.transceiver.ends import EndReason
 from voicegate.transceiver.host import FullError, Transceiver
@@ -22,20 +22,32 @@ ASK_LIMIT_S = 5.0
 
 
 class Calls:
-    """The calls of this process, as signaling sees them. `agent` is the agent's name, which callers are told."""
+    """The calls of this process, as signaling sees them. `agent` is the agent's name, which callers are told, and
+    `steering` chooses the relay that they come in through."""
 
-    def __init__(self, transceiver: Transceiver, control: ControlChannel, agent: str) -> None:
+    def __init__(self, transceiver: Transceiver, control: ControlChannel, agent: str, steering: Steering) -> None:
         self._transceiver = transceiver
         self._control = control
         self._agent = agent
+        self._steering = steering
 
     async def answer(self, offer_sdp: str, events: EventSink, context: RequestContext) -> CallHandle:
         """Start a call. Raises SdpError and CapacityError."""
+        metadata: dict[str, object] = {"agent": self._agent}
+        if len(self._steering.ingresses) > 1:
+            choice = self._steering.choose(context.origin)
+            metadata["steering"] = choice.to_json()
+            chosen = [choice.ingress, *([choice.second] if choice.second is not None else [])]
+        else:
+            chosen = [self._steering.default]
+        ingresses = [ingress.addresses for ingress in chosen]
         try:
-            session, answer_sdp = self._transceiver.answer(offer_sdp, events.send_nowait, trio.current_time())
+            session, answer_sdp = self._transceiver.answer(
+                offer_sdp, events.send_nowait, ingresses, trio.current_time()
+            )
         except FullError as error:
             raise CapacityError(str(error)) from error
-        return _Handle(session, answer_sdp, {"agent": self._agent})
+        return _Handle(session, answer_sdp, metadata)
 
     async def hang_up(self, call_id: str, reason: str) -> bool:
         """End a call, here or in another process of this machine. False if nobody has it."""
@@ -50,7 +62,7 @@ class Calls:
 
     def ready(self) -> bool:
         """Whether an offer made now would be answered."""
-        return not self._control.stop_requested.is_set() and not self._transceiver.is_full
+        return not (self._control.stop_requested.is_set() or self._transceiver.is_full or self._transceiver.is_draining)
 
     async def metrics_text(self) -> str:
         """The counters of every process of this machine."""

@@ -8,17 +8,13 @@ from collections.abc import Callable
 
 import trio
 
+from voicegate.config import HostPort
+from voicegate.net import ChildDied
 from voicegate.routing import ConfigurationError
-from voicegate.up.plan import (
-    Plan,
-    add_relay_arguments,
-    add_transceiver_arguments,
-    add_up_arguments,
-    plan_relay,
-    plan_transceiver,
-    plan_up,
-)
-from voicegate.up.supervisor import Standing, StartError, supervise
+from voicegate.up.flags import add_relay_arguments, add_transceiver_arguments, add_up_arguments
+from voicegate.up.plan import Plan, plan_relay, plan_transceiver, plan_up
+from voicegate.up.supervisor import Standing, supervise
+from voicegate.up.transceivers import StartError
 
 START_FAILED = 1
 WRONG_ARGUMENT = 2
@@ -49,7 +45,7 @@ def run(words: argparse.Namespace) -> int:
     status = 0
     try:
         trio.run(supervise, plan, announce)
-    except* (ConfigurationError, StartError) as failures:
+    except* (ConfigurationError, StartError, ChildDied) as failures:
         print(f"voicegate {words.command}: {_first_of(failures)}", file=sys.stderr)
         status = START_FAILED
     return status
@@ -68,15 +64,18 @@ def _announce_json(standing: Standing) -> None:
 
 def _announce(standing: Standing) -> None:
     lines = []
-    if standing.http is not None:
+    for region in standing.regions:
         lines += [
-            ("page", f"{standing.http}   open it and press Talk"),
-            ("signaling", f"{standing.signal}"),
-            ("agent", f"{standing.agent}"),
+            ("page", f"{region.http}   open it and press Talk"),
+            ("signaling", region.signal),
+            ("agent", region.agent),
         ]
-    if standing.relay is not None:
-        lines.append(("relay", f"{standing.relay} (UDP)"))
-    lines += [("transceiver", f"{record.hop[0]}:{record.hop[1]} (hop, UDP)") for record in standing.registry]
+        lines += [("transceiver", f"{HostPort(*record.hop)} (hop, UDP)") for record in region.registry]
+    for name, addresses in standing.relays:
+        title = "relay" if len(standing.relays) == 1 else name
+        lines.append((title, ", ".join(f"{address} (UDP)" for address in addresses) or "(hop, UDP)"))
+    if standing.admin is not None:
+        lines.append(("operators", standing.admin))
     print("voicegate is up; Ctrl-C ends it")
     for what, where in lines:
         print(f"  {what:<12} {where}")

@@ -1,58 +1,88 @@
-"""What is to run: the words of a command line, made into plans for the supervisor.
+"""What is to run: plans for the supervisor, and how the words of a command line become one.
 
-Each flag has an environment variable: `--relay-port` is `VOICEGATE_RELAY_PORT`.
+    flags, environment ──▶ words ──▶ plan_up | plan_relay | plan_transceiver ──▶ Plan ──▶ supervisor
+
+Each flag has an environment variable: `--relay-port` is `VOICEGATE_RELAY_PORT` (see `flags`).
 """
 
 import argparse
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from voicegate.agents import AgentNotFoundError, load_agent
 from voicegate.config import (
     HostPort,
-    environment_default,
     parse_count,
+    parse_hosts,
     parse_number,
+    parse_numbers,
     parse_port,
-    parse_secret,
+    parse_seconds,
     parse_slots,
+    parse_switch,
     read_certificate,
+    read_json,
     read_registry,
+    read_secret,
     resolve_host,
     tls_context,
 )
-from voicegate.routing import ConfigurationError, TransceiverRecord
-
-MAX_WORKERS = 128
-"""Relay workers of one relay: their number has seven bits in a hop sender id."""
+from voicegate.relay import RECOVERIES
+from voicegate.routing import ConfigurationError, Registry
+from voicegate.routing.limits import MAX_RELAY_WORKERS
+from voicegate.signaling import Steering, parse_ingresses, parse_networks
+from voicegate.store.link import check_redis_url
 
 MAX_TRANSCEIVERS = 64
 """Transceiver processes of one machine. There is one for each core, and the largest machines have about this many."""
 
+LAST_VIP = 0xFF
+"""A VIP's number has one octet in a hop entry."""
+
+REGIONS = {"west": (37.8, -122.4), "east": (50.1, 8.7)}
+"""The two regions of `--topology two-regions`, with places so far apart that everybody is nearer to one of them."""
+
 
 @dataclass(frozen=True, slots=True)
 class RelayPlan:
-    """`workers` processes behind one UDP port. `registry` is empty where the transceivers are started beside them."""
+    """`workers` processes behind one UDP port on each of `hosts`, and `spares` that wait. `clusters` are those whose
+    slots it knows; `registry` is what it is told of transceivers and relays that are not started beside it."""
 
-    public: HostPort
+    name: str
+    hosts: tuple[str, ...]
+    port: int
     hop: HostPort
     workers: int
     ingress: int
-    registry: tuple[TransceiverRecord, ...]
+    first_vip: int
+    clusters: tuple[int, ...]
+    registry: Registry = Registry()
+    spares: int = 1
+    checks_integrity: bool = False
+    recovery: tuple[str, ...] = RECOVERIES
+    pins: bool = False
+    location: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class TransceiverPlan:
-    """`count` processes behind one HTTP and one signaling port. `advertise` is None where the relay is started beside
-    them; `relays` are the only hop addresses to accept bundles from, or empty for any that authenticates."""
+    """`count` processes behind one HTTP and one signaling port. `slots` are shared by them; None leases them from Redis.
+    `ingresses` are the relays that answers may name (None: those that are started beside them), `relays` the only hop
+    addresses to accept bundles from, or empty for any that authenticates."""
 
+    name: str
     http: HostPort
     signal: HostPort
     hop: HostPort
     count: int
     cluster: int
-    slots: tuple[int, int]
+    slots: tuple[int, int] | None
     generation: int
-    advertise: str | None
+    ingresses: tuple[dict[str, Any], ...] | None
+    default_ingress: str | None
+    second_ingress: bool
+    trusted_proxies: str
     relays: tuple[tuple[str, int], ...]
     agent: str
     certificate_pem: str
@@ -62,114 +92,156 @@ class TransceiverPlan:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Everything a supervisor starts."""
+    """Everything a supervisor starts. `advertise` replaces the address of the relay that is started beside
+    transceivers; `secret_file` is read again when SIGHUP comes. `drain_s` is what callers have to finish when it is
+    told to end, `upgrade_socket` where a successor finds us, and we our predecessor."""
 
-    secret: bytes
-    relay: RelayPlan | None
-    transceivers: TransceiverPlan | None
-
-
-def add_up_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `voicegate up`."""
-    _flag(parser, "--host", "127.0.0.1", "address to listen on, for HTTP, signaling and media")
-    _flag(parser, "--advertise", None, "the relay's address as clients see it (a VIP, a NAT)", "HOST:PORT")
-    _add_relay_ports(parser)
-    _add_transceiver_flags(parser)
-    _add_common_flags(parser)
-
-
-def add_relay_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `voicegate relay`."""
-    _flag(parser, "--host", "0.0.0.0", "public address to listen on")  # noqa: S104 - the purpose of a relay
-    _add_relay_ports(parser)
-    _add_hop_flags(parser, 5000)
-    _flag(parser, "--registry", None, "which transceiver holds which slots (JSON, spec/registry.md)", "FILE")
-    _flag(parser, "--ingress", "0", "number of this relay in its fleet")
-    _add_common_flags(parser)
-
-
-def add_transceiver_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `voicegate transceiver`."""
-    _flag(parser, "--host", "127.0.0.1", "address to listen on for HTTP and signaling")
-    _flag(parser, "--advertise", None, "the relay's public address", "HOST:PORT")
-    _add_hop_flags(parser, 6000)
-    _flag(parser, "--relays", None, "hop addresses to accept, else any that has the secret", "HOST:PORT,…")
-    _flag(parser, "--cluster", "0", "number of the cluster")
-    _flag(parser, "--slots", "0-255", "slots that these transceivers share", "FIRST-LAST")
-    _flag(parser, "--generation", "1", "generation of the slots")
-    _add_transceiver_flags(parser)
-    _add_common_flags(parser)
+    secret: str
+    relays: tuple[RelayPlan, ...]
+    transceivers: tuple[TransceiverPlan, ...]
+    advertise: str | None = None
+    secret_file: Path | None = None
+    redis: str | None = None
+    admin: HostPort | None = None
+    drain_s: float = 0.0
+    upgrade_socket: Path | None = None
 
 
 def plan_up(words: argparse.Namespace) -> Plan:
-    """Relay and transceivers on one machine. Raises ConfigurationError."""
+    """Relays and transceivers on one machine. Raises ConfigurationError."""
     host = resolve_host(words.host, "--host")
-    hop = HostPort("127.0.0.1", 0)
-    relay = RelayPlan(
-        public=HostPort(host, parse_port(words.relay_port, "--relay-port")),
-        hop=hop,
-        workers=parse_count(words.workers, "--workers", MAX_WORKERS),
-        ingress=0,
-        registry=(),
-    )
-    transceivers = _plan_transceivers(words, host, hop, cluster=0, slots=(0, 0xFFFF), generation=1, relays=())
-    return Plan(parse_secret(words.secret), relay, transceivers)
+    relay_hosts = parse_hosts(words.relay_host, "--relay-host") if words.relay_host else (host,)
+    if words.topology not in {"one-region", "two-regions"}:
+        raise ConfigurationError(f"--topology: {words.topology!r} is neither one-region nor two-regions")
+    regions: tuple[str, ...] = ("",) if words.topology == "one-region" else tuple(REGIONS)
+    if len(regions) > 1 and words.advertise is not None:
+        raise ConfigurationError("--advertise: two regions have an address each")
+    port = parse_port(words.relay_port, "--relay-port")
+    relays, transceivers = [], []
+    for cluster, region in enumerate(regions):
+        place = _nth_port(port, cluster, "--relay-port")
+        common = _relay_switches(words)
+        if not region:
+            relays.append(
+                RelayPlan("relay", relay_hosts, place, _LOOPBACK, ingress=0, first_vip=0, clusters=(0,), **common)
+            )
+        else:
+            # Two tiers: relays near the callers, which know clusters, and a relay in each cluster, which knows slots.
+            relays.append(
+                RelayPlan(
+                    region,
+                    relay_hosts,
+                    place,
+                    _LOOPBACK,
+                    ingress=cluster,
+                    first_vip=len(relay_hosts) * cluster,
+                    clusters=(),
+                    location=REGIONS[region],
+                    **{**common, "spares": 0},
+                )
+            )
+            inner = RelayPlan(
+                f"{region}-cluster", (), 0, _LOOPBACK, ingress=len(regions) + cluster, first_vip=LAST_VIP,
+                clusters=(cluster,), **{**common, "spares": 0, "workers": 1},
+            )  # fmt: skip
+            relays.append(inner)
+        http = _nth_port(parse_port(words.http_port, "--http-port"), 2 * cluster, "--http-port")
+        signal = _nth_port(parse_port(words.signal_port, "--signal-port"), 2 * cluster, "--signal-port")
+        words_here = argparse.Namespace(**{**vars(words), "http_port": str(http), "signal_port": str(signal)})
+        transceivers.append(_plan_transceivers(words_here, region, host, _LOOPBACK, cluster, (0, 0xFFFF), 1))
+    secret, secret_file = read_secret(words.secret, words.secret_file)
+    return Plan(secret, tuple(relays), tuple(transceivers), words.advertise, secret_file, **_common(words))
 
 
 def plan_relay(words: argparse.Namespace) -> Plan:
     """A relay by itself. Raises ConfigurationError."""
-    if words.registry is None:
-        raise ConfigurationError("--registry is needed: it says where the transceivers are")
+    redis = check_redis_url(words.redis)
+    if words.registry is None and redis is None:
+        raise ConfigurationError("--registry or --redis is needed: it says where the transceivers are")
+    ingress = parse_number(words.ingress, "--ingress", 0, 0xFF)
+    hosts = parse_hosts(words.host, "--host")
+    first_vip = parse_number(words.vip, "--vip", 0, LAST_VIP + 1 - len(hosts)) if words.vip else len(hosts) * ingress
+    if first_vip + len(hosts) > LAST_VIP + 1:
+        raise ConfigurationError(f"--vip is needed: there are {LAST_VIP + 1} numbers for the fleet's public addresses")
     relay = RelayPlan(
-        public=HostPort(resolve_host(words.host, "--host"), parse_port(words.relay_port, "--relay-port")),
+        name=words.name or f"relay-{ingress}",
+        hosts=hosts,
+        port=parse_port(words.relay_port, "--relay-port"),
         hop=_hop_address(words),
-        workers=parse_count(words.workers, "--workers", MAX_WORKERS),
-        ingress=parse_number(words.ingress, "--ingress", 0, 0xFF),
-        registry=read_registry(words.registry),
+        ingress=ingress,
+        first_vip=first_vip,
+        clusters=parse_numbers(words.clusters, "--clusters", 0, 0xFFFF),
+        registry=read_registry(words.registry) if words.registry else Registry(),
+        **_relay_switches(words),
     )
-    return Plan(_shared_secret(words), relay, None)
+    secret, secret_file = _shared_secret(words)
+    upgrade = Path(words.upgrade_socket) if words.upgrade_socket else None
+    return Plan(secret, (relay,), (), None, secret_file, upgrade_socket=upgrade, **_common(words))
 
 
 def plan_transceiver(words: argparse.Namespace) -> Plan:
     """Transceivers by themselves. Raises ConfigurationError."""
-    if words.advertise is None:
-        raise ConfigurationError("--advertise is needed: it is the relay's address as clients see it")
+    if words.ingresses is None and words.advertise is None:
+        raise ConfigurationError("--advertise or --ingresses is needed: it is the relay's address as clients see it")
+    if words.ingresses is None:
+        addresses = [HostPort.parse(text.strip(), "--advertise") for text in words.advertise.split(",")]
+        if not all(address.port for address in addresses):
+            raise ConfigurationError("--advertise: the relay's port is needed")
+        numeric = [str(HostPort(resolve_host(each.host, "--advertise"), each.port)) for each in addresses]
+        ingresses: tuple[dict[str, Any], ...] = (plain_ingress("relay", numeric),)
+    else:
+        document = read_json(words.ingresses, "--ingresses")
+        parse_ingresses(document)
+        ingresses = tuple(document["ingresses"] if isinstance(document, dict) else document)
     relays = [HostPort.parse(text.strip(), "--relays") for text in (words.relays or "").split(",") if text.strip()]
-    address = HostPort.parse(words.advertise, "--advertise")
-    if not address.port:
-        raise ConfigurationError("--advertise: the relay's port is needed")
-    words.advertise = str(HostPort(resolve_host(address.host, "--advertise"), address.port))
+    redis = check_redis_url(words.redis)
+    slots = None if words.slots is None and redis is not None else parse_slots(words.slots or "0-255", "--slots")
     transceivers = _plan_transceivers(
         words,
+        words.name or "",
         resolve_host(words.host, "--host"),
         _hop_address(words),
-        cluster=parse_number(words.cluster, "--cluster", 0, 0xFFFF),
-        slots=parse_slots(words.slots, "--slots"),
-        generation=parse_number(words.generation, "--generation", 0, 0xFF),
+        parse_number(words.cluster, "--cluster", 0, 0xFFFF),
+        slots,
+        parse_number(words.generation, "--generation", 0, 0xFF),
+        ingresses=ingresses,
         relays=tuple((resolve_host(relay.host, "--relays"), relay.port) for relay in relays),
     )
-    return Plan(_shared_secret(words), None, transceivers)
+    secret, secret_file = _shared_secret(words)
+    return Plan(secret, (), (transceivers,), None, secret_file, **_common(words))
 
 
-def _plan_transceivers(  # noqa: PLR0913 - what differs between the two commands
+def plain_ingress(name: str, addresses: list[str], location: tuple[float, float] | None = None) -> dict[str, Any]:
+    """An ingress as `parse_ingresses` takes it."""
+    return {"name": name, "region": name, "location": list(location) if location else None, "addresses": addresses}
+
+
+def _plan_transceivers(  # noqa: PLR0913, PLR0917 - what differs between the two commands
     words: argparse.Namespace,
+    name: str,
     host: str,
     hop: HostPort,
-    *,
     cluster: int,
-    slots: tuple[int, int],
+    slots: tuple[int, int] | None,
     generation: int,
-    relays: tuple[tuple[str, int], ...],
+    *,
+    ingresses: tuple[dict[str, Any], ...] | None = None,
+    relays: tuple[tuple[str, int], ...] = (),
 ) -> TransceiverPlan:
     try:
         load_agent(words.agent)
     except AgentNotFoundError as error:
         raise ConfigurationError(f"--agent: {error}") from error
     tls_context(words.tls_cert, words.tls_key)
+    parse_networks(words.trusted_proxies)
+    second = parse_switch(words.second_ingress, "--second-ingress")
+    if ingresses is not None:
+        Steering(parse_ingresses(list(ingresses)), words.default_ingress, second=second)
     count = parse_count(words.transceivers, "--transceivers", MAX_TRANSCEIVERS)
-    if slots[1] - slots[0] + 1 < count:
+    if slots is not None and slots[1] - slots[0] + 1 < count:
         raise ConfigurationError(f"--slots: {count} transceivers need a slot each")
     return TransceiverPlan(
+        name=name,
         http=HostPort(host, parse_port(words.http_port, "--http-port")),
         signal=HostPort(host, parse_port(words.signal_port, "--signal-port")),
         hop=hop,
@@ -177,7 +249,10 @@ def _plan_transceivers(  # noqa: PLR0913 - what differs between the two commands
         cluster=cluster,
         slots=slots,
         generation=generation,
-        advertise=words.advertise,
+        ingresses=ingresses,
+        default_ingress=words.default_ingress,
+        second_ingress=second,
+        trusted_proxies=words.trusted_proxies,
         relays=relays,
         agent=words.agent,
         certificate_pem=read_certificate(words.certificate),
@@ -186,47 +261,42 @@ def _plan_transceivers(  # noqa: PLR0913 - what differs between the two commands
     )
 
 
-def _shared_secret(words: argparse.Namespace) -> bytes:
-    if words.secret is None:
-        raise ConfigurationError("--secret is needed: relays and transceivers share it")
-    return parse_secret(words.secret)
+_LOOPBACK = HostPort("127.0.0.1", 0)
+
+
+def _relay_switches(words: argparse.Namespace) -> dict[str, Any]:
+    recovery = tuple(word.strip() for word in words.recovery.split(",") if word.strip())
+    if unknown := set(recovery) - set(RECOVERIES):
+        raise ConfigurationError(f"--recovery: {min(unknown)!r} is none of {', '.join(RECOVERIES)}")
+    return {
+        "workers": parse_count(words.workers, "--workers", MAX_RELAY_WORKERS),
+        "spares": parse_number(words.spares, "--spares", 0, MAX_RELAY_WORKERS),
+        "checks_integrity": parse_switch(words.check_integrity, "--check-integrity"),
+        "recovery": recovery,
+        "pins": parse_switch(words.pin, "--pin"),
+    }
+
+
+def _common(words: argparse.Namespace) -> dict[str, Any]:
+    admin = HostPort.parse(words.admin, "--admin") if words.admin else None
+    return {
+        "redis": check_redis_url(words.redis),
+        "admin": HostPort(resolve_host(admin.host, "--admin"), admin.port) if admin else None,
+        "drain_s": parse_seconds(words.drain, "--drain"),
+    }
+
+
+def _nth_port(first: int, index: int, flag: str) -> int:
+    if first and first + index > 0xFFFF:  # noqa: PLR2004 - the last port
+        raise ConfigurationError(f"{flag}: there is no port {first + index}")
+    return first + index if first else 0
+
+
+def _shared_secret(words: argparse.Namespace) -> tuple[str, Path | None]:
+    if words.secret is None and words.secret_file is None:
+        raise ConfigurationError("--secret or --secret-file is needed: relays and transceivers share it")
+    return read_secret(words.secret, words.secret_file)
 
 
 def _hop_address(words: argparse.Namespace) -> HostPort:
     return HostPort(resolve_host(words.hop_host, "--hop-host"), parse_port(words.hop_port, "--hop-port"))
-
-
-def _add_relay_ports(parser: argparse.ArgumentParser) -> None:
-    _flag(parser, "--relay-port", "3478", "public UDP port of the relay; 0 is any free one", "PORT")
-    _flag(parser, "--workers", "1", "relay processes, or auto for one per core", "N")
-
-
-def _add_hop_flags(parser: argparse.ArgumentParser, first_port: int) -> None:
-    _flag(parser, "--hop-host", "127.0.0.1", "internal address for bundles between relays and transceivers")
-    _flag(parser, "--hop-port", str(first_port), "first internal UDP port, one more per process; 0 is any", "PORT")
-
-
-def _add_transceiver_flags(parser: argparse.ArgumentParser) -> None:
-    _flag(parser, "--http-port", "8080", "TCP port of the page and of HTTP signaling; 0 is any free one", "PORT")
-    _flag(parser, "--signal-port", "8081", "TCP port of WebSocket signaling; 0 is any free one", "PORT")
-    _flag(parser, "--transceivers", "1", "transceiver processes, or auto for one per core", "N")
-    _flag(parser, "--agent", "parrot", "who answers: echo, parrot, or module:function", "NAME")
-    _flag(parser, "--certificate", None, "DTLS certificate and key of the cluster (PEM), else a fresh one", "FILE")
-    _flag(parser, "--tls-cert", None, "certificate chain for https and wss (PEM)", "FILE")
-    _flag(parser, "--tls-key", None, "its private key (PEM)", "FILE")
-
-
-def _add_common_flags(parser: argparse.ArgumentParser) -> None:
-    _flag(parser, "--secret", None, "secret of the fleet, 32 to 128 hexadecimal digits", "HEX")
-    _flag(parser, "--log-level", "info", "debug, info, warning or error", "LEVEL")
-    parser.add_argument(
-        "--json", action="store_true", help="say what runs as one JSON object, when a call would succeed"
-    )
-
-
-def _flag(
-    parser: argparse.ArgumentParser, flag: str, default: str | None, description: str, metavar: str | None = None
-) -> None:
-    shown = f"{description} [{default}]" if default else description
-    metavar = metavar or flag.removeprefix("--").upper()
-    parser.add_argument(flag, default=environment_default(flag, default), help=shown, metavar=metavar)

@@ -3,27 +3,28 @@
 They outlive a child that dies: its packets and connections wait in the kernel until the next one serves them.
 """
 
+import errno
 import os
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from voicegate.config import HostPort
 from voicegate.net import open_datagram_socket
+from voicegate.relay import WorkerSockets
 from voicegate.routing import ConfigurationError
 from voicegate.up.plan import RelayPlan, TransceiverPlan
 
 BACKLOG = 256
 """Connections that wait to be accepted: a burst of callers while a transceiver is busy with media for some ms."""
 
+BIND_ATTEMPTS, BIND_PAUSE_S = 11, 0.05
+"""Half a second for an address that is in use."""
 
-@dataclass(frozen=True, slots=True)
-class RelaySockets:
-    """One of each for each worker; all of `public` share one address."""
-
-    public: tuple[socket.socket, ...]
-    hops: tuple[socket.socket, ...]
+PORT_ATTEMPTS = 20
+"""Any free port has to be free on every address; with a handful of attempts one is found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +37,19 @@ class TransceiverSockets:
 
 
 @contextmanager
-def open_relay_sockets(plan: RelayPlan) -> Iterator[RelaySockets]:
-    """The sockets of a relay, closed at the end of the block. Raises ConfigurationError for one that cannot be had."""
+def open_relay_sockets(plan: RelayPlan) -> Iterator[tuple[WorkerSockets, ...]]:
+    """The sockets of a relay's workers, closed at the end of the block. Raises ConfigurationError for one that cannot
+    be had."""
     with ExitStack() as stack:
-        first = stack.enter_context(_udp(plan.public, "--relay-port", reuse_port=True))
-        # The first may have got any free port; the others share it.
-        shared = address_of(first)
-        others = [stack.enter_context(_udp(shared, "--relay-port", reuse_port=True)) for _ in range(plan.workers - 1)]
-        hops = [stack.enter_context(_udp(_nth(plan.hop, worker), "--hop-port")) for worker in range(plan.workers)]
-        yield RelaySockets((first, *others), tuple(hops))
+        port = _shared_port(plan)
+        workers = []
+        for worker in range(plan.workers):
+            publics = [
+                stack.enter_context(_udp(HostPort(host, port), "--relay-port", reuse_port=True)) for host in plan.hosts
+            ]
+            hop = stack.enter_context(_udp(_nth(plan.hop, worker), "--hop-port"))
+            workers.append(WorkerSockets(tuple(publics), hop))
+        yield tuple(workers)
 
 
 @contextmanager
@@ -52,9 +57,18 @@ def open_transceiver_sockets(plan: TransceiverPlan) -> Iterator[TransceiverSocke
     """The sockets of the transceivers, as above."""
     with ExitStack() as stack:
         hops = [stack.enter_context(_udp(_nth(plan.hop, index), "--hop-port")) for index in range(plan.count)]
-        http = stack.enter_context(_tcp(plan.http, "--http-port"))
-        signal = stack.enter_context(_tcp(plan.signal, "--signal-port"))
+        http = stack.enter_context(open_listener(plan.http, "--http-port"))
+        signal = stack.enter_context(open_listener(plan.signal, "--signal-port"))
         yield TransceiverSockets(tuple(hops), http, signal)
+
+
+def open_listener(address: HostPort, flag: str) -> socket.socket:
+    """A listening TCP socket. Raises ConfigurationError."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    try:
+        return _patiently(lambda: socket.create_server((address.host, address.port), family=family, backlog=BACKLOG))
+    except OSError as error:
+        raise ConfigurationError(f"{flag}: cannot listen on {address} (TCP): {_why(error)}") from error
 
 
 def address_of(sock: socket.socket) -> HostPort:
@@ -63,23 +77,46 @@ def address_of(sock: socket.socket) -> HostPort:
     return HostPort(host, port)
 
 
+def _shared_port(plan: RelayPlan) -> int:
+    """The port of all public sockets. One that was asked for must not be somebody else's: SO_REUSEPORT would share it
+    with any other relay of this user."""
+    if not plan.hosts:
+        return 0
+    for attempt in range(PORT_ATTEMPTS):
+        with ExitStack() as stack:
+            port = plan.port
+            try:
+                for host in plan.hosts:
+                    port = address_of(stack.enter_context(_udp(HostPort(host, port), "--relay-port"))).port
+            except ConfigurationError:
+                if plan.port or attempt == PORT_ATTEMPTS - 1:
+                    raise
+                continue
+            return port
+    raise AssertionError
+
+
 def _nth(first: HostPort, index: int) -> HostPort:
     return HostPort(first.host, first.port + index if first.port else 0)
 
 
 def _udp(address: HostPort, flag: str, *, reuse_port: bool = False) -> socket.socket:
     try:
-        return open_datagram_socket(address.host, address.port, reuse_port=reuse_port)
+        return _patiently(lambda: open_datagram_socket(address.host, address.port, reuse_port=reuse_port))
     except (OSError, OverflowError) as error:
         raise ConfigurationError(f"{flag}: cannot listen on {address} (UDP): {_why(error)}") from error
 
 
-def _tcp(address: HostPort, flag: str) -> socket.socket:
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    try:
-        return socket.create_server((address.host, address.port), family=family, backlog=BACKLOG)
-    except OSError as error:
-        raise ConfigurationError(f"{flag}: cannot listen on {address} (TCP): {_why(error)}") from error
+def _patiently(bind: Callable[[], socket.socket]) -> socket.socket:
+    """Bind, and wait a moment for the processes of a supervisor that was killed: they are on their way out."""
+    for _ in range(BIND_ATTEMPTS - 1):
+        try:
+            return bind()
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            time.sleep(BIND_PAUSE_S)
+    return bind()
 
 
 def _why(error: Exception) -> str:

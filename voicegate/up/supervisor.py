@@ -1,52 +1,42 @@
 """The supervisor: opens the sockets, starts the processes, keeps them running, answers for all of them, ends them.
 
- 1. All sockets are opened. What cannot be bound is said in one line, and nothing has been started yet.
- 2. Relay workers first, then transceivers; each says when it is ready. Then a call would succeed, and we say so.
+ 1. All sockets are opened, or taken over from the relay that ran before us. What cannot be bound is said in one line, and
+    nothing has been started yet.
+ 2. Relays first, then transceivers; each says when it is ready. Then a call would succeed, and we say so.
  3. A child that dies is replaced. Its sockets are ours, so packets and connections wait for its successor.
- 4. SIGINT or SIGTERM: every child is told to stop and has some seconds to say goodbye to its callers.
+ 4. SIGTERM or `/drain`: no new callers, and the end when the last one is gone or the time is up. SIGINT or a second
+    SIGTERM: the end. Every child is told to stop and has some seconds to say goodbye to its callers.
 
-A child asks its supervisor what it cannot know alone: the metrics of everybody, and the hanging-up of a call that lives
-in another process.
+SIGHUP reads the file with the fleet's secrets again.
 """
 
-import ipaddress
 import logging
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import trio
 
-from voicegate.config import HostPort, advertised_address
-from voicegate.net import Child, ChildDied, Snapshot, merge, spawn
-from voicegate.relay import RelayConfig
-from voicegate.routing import TransceiverRecord
-from voicegate.transceiver.config import TransceiverConfig
-from voicegate.up.plan import Plan, RelayPlan, TransceiverPlan
+from voicegate.config import HostPort, advertised_address, read_secret
+from voicegate.net import Child, ChildDied, Snapshot, merge, render
+from voicegate.relay import RelayConfig, RelayHost, RelayIdentity, WorkerSockets
+from voicegate.routing import ConfigurationError, FleetKeys, Registry, TransceiverRecord
+from voicegate.store import SlotLeases
+from voicegate.up.plan import Plan, RelayPlan, TransceiverPlan, plain_ingress
 from voicegate.up.sockets import (
-    RelaySockets,
     TransceiverSockets,
     address_of,
+    open_listener,
     open_relay_sockets,
     open_transceiver_sockets,
 )
-
-STOP_GRACE_S = 5.0
-"""What a child that was told to stop has for its goodbyes before it is killed."""
-
-START_LIMIT_S = 60.0
-"""A child that is not ready after this long never will be; importing everything takes about a second."""
-
-FIRST_PAUSE_S = 0.05
-LONGEST_PAUSE_S = 5.0
-"""Between the death of a child and its successor: at once at first, and ever longer for one that dies at each start."""
-
-STEADY_S = 10.0
-"""A child that lived this long died of something new, and its successor need not wait."""
+from voicegate.up.transceivers import Region, TransceiverFleet, share_slots
+from voicegate.up.upgrade import Predecessor, predecessor_at, serve_successors
 
 ASK_LIMIT_S = 2.0
 """A child that does not answer within this time is left out of the metrics page."""
@@ -54,259 +44,309 @@ ASK_LIMIT_S = 2.0
 log = logging.getLogger("voicegate")
 
 
-class StartError(Exception):
-    """A process ended before it was ready for the first time; what it said is in the log."""
-
-
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What runs, once a call would succeed. What is not started here is None."""
+    """What runs, once a call would succeed, as `--json` prints it and as people read it."""
 
-    http: str | None
-    signal: str | None
-    agent: str | None
-    advertise: HostPort | None
-    relay: HostPort | None
-    registry: tuple[TransceiverRecord, ...]
+    regions: tuple[Region, ...]
+    relays: tuple[tuple[str, tuple[HostPort, ...]], ...]
+    transceivers: tuple[HostPort, ...]
+    admin: str | None
     processes: dict[str, Any]
 
     def to_json(self) -> dict[str, Any]:
-        """As `--json` prints it."""
-        shown: dict[str, Any] = {}
-        if self.http is not None:
-            shown |= {"http": self.http, "signal": self.signal, "advertise": str(self.advertise)}
-        if self.relay is not None:
-            shown["relay"] = str(self.relay)
+        """The JSON object: that of the first region, and all of them if there are several."""
+        shown: dict[str, Any] = {"transceivers": [str(address) for address in self.transceivers]}
+        publics = {name: [str(address) for address in addresses] for name, addresses in self.relays if addresses}
+        if self.regions:
+            shown |= self.regions[0].to_json()
+        if publics:
+            shown["relay"] = next(iter(publics.values()))[0]
         else:
             # For the relays that are started elsewhere.
-            shown["registry"] = {"transceivers": [record.to_json() for record in self.registry]}
-        shown["transceivers"] = [str(HostPort(*record.hop)) for record in self.registry]
+            records = [record.to_json() for region in self.regions for record in region.registry]
+            shown["registry"] = {"transceivers": records}
+        shown["relays"] = publics
+        if self.admin is not None:
+            shown["admin"] = self.admin
+        if len(self.regions) > 1:
+            shown["regions"] = [region.to_json() for region in self.regions]
         return {**shown, "processes": self.processes}
 
 
 async def supervise(plan: Plan, announce: Callable[[Standing], None]) -> None:
-    """Run `plan` until SIGINT or SIGTERM; `announce` is called when a call would succeed.
+    """Run `plan` until SIGINT, SIGTERM or `/drain`; `announce` is called when a call would succeed.
 
-    Raises ConfigurationError for a socket that cannot be had and StartError for a process that does not start.
+    Raises ConfigurationError for a socket that cannot be had, StartError and ChildDied for a process that does not
+    start.
     """
-    with ExitStack() as stack:
-        relay = stack.enter_context(open_relay_sockets(plan.relay)) if plan.relay else None
-        transceivers = stack.enter_context(open_transceiver_sockets(plan.transceivers)) if plan.transceivers else None
-        signals = stack.enter_context(trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM))
-        supervisor = Supervisor()
+    async with AsyncExitStack() as stack:
+        signals = stack.enter_context(trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
+        predecessor = None
+        if plan.upgrade_socket is not None:
+            predecessor = await stack.enter_async_context(predecessor_at(plan.upgrade_socket))
+        if predecessor is not None:
+            relay_sockets: list[tuple[WorkerSockets, ...]] = [predecessor.workers]
+        else:
+            relay_sockets = [stack.enter_context(open_relay_sockets(relay)) for relay in plan.relays]
+        transceiver_sockets = [stack.enter_context(open_transceiver_sockets(each)) for each in plan.transceivers]
+        admin = predecessor.admin if predecessor is not None else None
+        if admin is None and plan.admin is not None:
+            admin = stack.enter_context(open_listener(plan.admin, "--admin"))
+        supervisor = Supervisor(plan, admin)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_stop_on_signal, signals, supervisor, nursery.cancel_scope)
-            async with trio.open_nursery() as children:
-                announce(await _start(plan, relay, transceivers, supervisor, children))
-                supervisor.is_standing = True
+            nursery.start_soon(supervisor.listen, signals, nursery.cancel_scope)
+            await supervisor.run(relay_sockets, transceiver_sockets, predecessor, announce)
             nursery.cancel_scope.cancel()
 
 
-async def _stop_on_signal(signals: AsyncIterator[int], supervisor: "Supervisor", everything: trio.CancelScope) -> None:
-    async for _ in signals:
-        supervisor.stopping.set()
-        if not supervisor.is_standing:
-            everything.cancel()
-
-
-async def _start(
-    plan: Plan,
-    relay: RelaySockets | None,
-    transceivers: TransceiverSockets | None,
-    supervisor: "Supervisor",
-    nursery: trio.Nursery,
-) -> Standing:
-    """Start every process of `plan` and wait until all are ready. Each is kept running by a task of `nursery`."""
-    registry: tuple[TransceiverRecord, ...] = ()
-    if plan.transceivers is not None and transceivers is not None:
-        registry = _registry(plan.transceivers, transceivers)
-    relay_address = advertise = http = signal_url = agent = None
-    if plan.relay is not None and relay is not None:
-        relay_address = address_of(relay.public[0])
-        registry = registry or plan.relay.registry
-        await supervisor.start(_relay_roles(plan, plan.relay, relay, registry), nursery)
-    if plan.transceivers is not None and transceivers is not None:
-        advertise = (
-            HostPort.parse(plan.transceivers.advertise or "", "--advertise")
-            if relay_address is None
-            else advertised_address(plan.transceivers.advertise, relay_address)
-        )
-        relay_hops = tuple((hop.host, hop.port) for hop in map(address_of, relay.hops)) if relay else None
-        roles = _transceiver_roles(plan, plan.transceivers, transceivers, registry, advertise, relay_hops)
-        await supervisor.start(roles, nursery)
-        http = _url("http", transceivers.http, plan.transceivers, advertise)
-        signal_url = _url("ws", transceivers.signal, plan.transceivers, advertise)
-        agent = plan.transceivers.agent
-    processes: dict[str, Any] = {"supervisor": os.getpid()}
-    for kind in ("relay_workers", "transceivers"):
-        processes[kind] = [child.pid for role, child in supervisor.children.items() if role.kind == kind]
-    return Standing(http, signal_url, agent, advertise, relay_address, registry, processes)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Role:
-    """What one child does, and its successors after it. `kind` is `relay_workers` or `transceivers`."""
-
-    kind: str
-    name: str
-    module: str
-    configuration: Mapping[str, Any]
-    sockets: Mapping[str, socket.socket]
-
-
-def _registry(plan: TransceiverPlan, sockets: TransceiverSockets) -> tuple[TransceiverRecord, ...]:
-    """Each transceiver holds an equal share of the slots."""
-    first, last = plan.slots
-    total = last - first + 1
-    records = []
-    for index, hop in enumerate(map(address_of, sockets.hops)):
-        slots = (first + total * index // plan.count, first + total * (index + 1) // plan.count - 1)
-        name = f"transceiver-{index}"
-        records.append(TransceiverRecord(name, plan.cluster, (slots,), plan.generation, (hop.host, hop.port)))
-    return tuple(records)
-
-
-def _relay_roles(
-    plan: Plan, relay: RelayPlan, sockets: RelaySockets, registry: tuple[TransceiverRecord, ...]
-) -> list[Role]:
-    roles = []
-    for worker, (public, hop) in enumerate(zip(sockets.public, sockets.hops, strict=True)):
-        config = RelayConfig(relay.ingress, worker, plan.secret.hex(), registry)
-        lent = {"public": public, "hop": hop}
-        roles.append(Role("relay_workers", f"relay-{worker}", "voicegate.up.relay_worker", config.to_json(), lent))
-    return roles
-
-
-def _transceiver_roles(  # noqa: PLR0913, PLR0917 - everything that a transceiver is told
-    plan: Plan,
-    transceivers: TransceiverPlan,
-    sockets: TransceiverSockets,
-    registry: tuple[TransceiverRecord, ...],
-    advertise: HostPort,
-    relay_hops: tuple[tuple[str, int], ...] | None,
-) -> list[Role]:
-    roles = []
-    for index, record in enumerate(registry):
-        ((first_slot, last_slot),) = record.slots
-        config = TransceiverConfig(
-            index=index,
-            secret=plan.secret.hex(),
-            certificate_pem=transceivers.certificate_pem,
-            cluster=record.cluster,
-            first_slot=first_slot,
-            slot_count=last_slot - first_slot + 1,
-            generation=record.generation,
-            advertise=(advertise.host, advertise.port),
-            relays=transceivers.relays if relay_hops is None else relay_hops,
-            agent=transceivers.agent,
-            signal_port=address_of(sockets.signal).port,
-            http_port=address_of(sockets.http).port,
-            tls_cert=transceivers.tls_cert,
-            tls_key=transceivers.tls_key,
-        )
-        lent = {"hop": sockets.hops[index], "http": sockets.http, "signal": sockets.signal}
-        module = "voicegate.up.transceiver_process"
-        roles.append(Role("transceivers", record.name, module, config.to_json(), lent))
-    return roles
-
-
-def _url(scheme: str, sock: socket.socket, plan: TransceiverPlan, advertise: HostPort) -> str:
-    bound = address_of(sock)
-    # A wildcard is no address to go to; where callers' packets go is a better guess.
-    host = advertise.host if ipaddress.ip_address(bound.host).is_unspecified else bound.host
-    return f"{scheme}{'s' if plan.tls_cert else ''}://{HostPort(host, bound.port)}/"
-
-
-@dataclass(slots=True)
 class Supervisor:
-    """The children and what they ask."""
+    """Everything that runs, and what can be asked of it."""
 
-    stopping: trio.Event = field(default_factory=trio.Event)
-    is_standing: bool = False
-    children: dict[Role, Child] = field(default_factory=dict)
+    def __init__(self, plan: Plan, admin: socket.socket | None) -> None:
+        self.relays: list[RelayHost] = []
+        self.transceivers: list[TransceiverFleet] = []
+        self._plan = plan
+        self._admin = admin
+        self._stopping = trio.Event()
+        self._draining = trio.Event()
+        self._is_standing = False
+        self._leases: list[SlotLeases] = []
 
-    async def start(self, roles: Sequence[Role], nursery: trio.Nursery) -> None:
-        """Start a child for each role, side by side; returns when all are ready. Raises StartError."""
+    # From start to end.
+
+    async def run(
+        self,
+        relay_sockets: list[tuple[WorkerSockets, ...]],
+        transceiver_sockets: list[TransceiverSockets],
+        predecessor: Predecessor | None,
+        announce: Callable[[Standing], None],
+    ) -> None:
+        """Start everything, wait for the end, end everything."""
+        async with trio.open_nursery() as relays:
+            shares = await self._lease(transceiver_sockets, relays)
+            await self._start_relays(relay_sockets, shares, predecessor, relays)
+            async with trio.open_nursery() as transceivers:
+                regions = await self._start_transceivers(relay_sockets, transceiver_sockets, shares, transceivers)
+                if self._admin is not None:
+                    await relays.start(self._serve_admin, self._admin)
+                if self._plan.upgrade_socket is not None:
+                    successors = partial(serve_successors, on_done=self._stopping.set)
+                    await relays.start(successors, self._plan.upgrade_socket, self.relays[0], self._admin)
+                announce(self._standing(regions))
+                self._is_standing = True
+                await self._wait_for_the_end()
+                for fleet in self.transceivers:
+                    fleet.stop()
+            async with trio.open_nursery() as goodbyes:
+                for host in self.relays:
+                    goodbyes.start_soon(host.fleet.stop)
+                for leases in self._leases:
+                    goodbyes.start_soon(leases.give_back)
+            relays.cancel_scope.cancel()
+
+    async def _lease(
+        self, sockets: list[TransceiverSockets], nursery: trio.Nursery
+    ) -> list[tuple[TransceiverRecord, ...]]:
+        """The slots of each transceiver: as the plan says, or leased from Redis."""
+        shares = []
+        for plan, of_plan in zip(self._plan.transceivers, sockets, strict=True):
+            hops = [(hop.host, hop.port) for hop in map(address_of, of_plan.hops)]
+            if plan.slots is not None or self._plan.redis is None:
+                shares.append(share_slots(plan, hops))
+                continue
+            keys = FleetKeys.parse(self._plan.secret)
+            leases = SlotLeases(self._plan.redis, keys.flow_keys, keys.current, plan.cluster)
+            host = plan.name or socket.gethostname()
+            taken = [await leases.take(f"{host}/{index}@{hops[index]}", hop) for index, hop in enumerate(hops)]
+            shares.append(tuple(taken))
+            nursery.start_soon(leases.keep)
+            self._leases.append(leases)
+        return shares
+
+    async def _start_relays(
+        self,
+        sockets: list[tuple[WorkerSockets, ...]],
+        shares: list[tuple[TransceiverRecord, ...]],
+        predecessor: Predecessor | None,
+        nursery: trio.Nursery,
+    ) -> None:
+        identities = [RelayIdentity(relay.name, relay.clusters) for relay in self._plan.relays]
+        local = tuple(record for share in shares for record in share)
+        for relay, identity, workers in zip(self._plan.relays, identities, sockets, strict=True):
+            known = tuple(record for record in local if record.cluster in relay.clusters)
+            config = RelayConfig(
+                ingress=relay.ingress,
+                secret=self._plan.secret,
+                registry=Registry((*known, *relay.registry.transceivers), relay.registry.relays),
+                first_vip=relay.first_vip,
+                checks_integrity=relay.checks_integrity,
+                recovery=relay.recovery,
+                pins=relay.pins,
+            )
+            self.relays.append(RelayHost(identity, config, workers, redis=self._plan.redis, spares=relay.spares))
+        neighbours = tuple(host.record for host in self.relays) if len(self.relays) > 1 else ()
         async with trio.open_nursery() as starting:
-            for role in roles:
-                starting.start_soon(nursery.start, self._keep, role)
+            for host in self.relays:
+                host.know(neighbours)
+                starting.start_soon(nursery.start, partial(host.run, predecessor))
 
-    # One child, and its successors.
+    async def _start_transceivers(
+        self,
+        relay_sockets: list[tuple[WorkerSockets, ...]],
+        sockets: list[TransceiverSockets],
+        shares: list[tuple[TransceiverRecord, ...]],
+        nursery: trio.Nursery,
+    ) -> list[Region]:
+        regions = []
+        ingresses = self._local_ingresses(relay_sockets)
+        for plan, of_plan, share in zip(self._plan.transceivers, sockets, shares, strict=True):
+            relays = plan.relays or tuple(
+                (hop.host, hop.port)
+                for relay, workers in zip(self._plan.relays, relay_sockets, strict=True)
+                if plan.cluster in relay.clusters
+                for hop in (address_of(worker.hop) for worker in workers)
+            )
+            known = plan.ingresses if plan.ingresses is not None else ingresses
+            default = plan.default_ingress or (plan.name if any(each["name"] == plan.name for each in known) else None)
+            region = Region.of(plan, of_plan, share, known, relays, default)
+            fleet = TransceiverFleet(region, self._plan.secret, self._metrics_snapshot)
+            self.transceivers.append(fleet)
+            regions.append(region)
+        async with trio.open_nursery() as starting:
+            for fleet in self.transceivers:
+                starting.start_soon(fleet.start, nursery)
+        return regions
 
-    async def _keep(self, role: Role, *, task_status: trio.TaskStatus[None]) -> None:
-        pause_s = FIRST_PAUSE_S
-        was_ready = False
-        while not self.stopping.is_set():
-            began = trio.current_time()
-            status = None
-            async with spawn(role.name, role.module, configuration=role.configuration, sockets=role.sockets) as child:
-                child.answer("metrics", self._metrics)
-                child.answer("hang_up", self._hang_up)
-                if await self._is_ready(child):
-                    self.children[role] = child
-                    if not was_ready:
-                        was_ready = True
-                        task_status.started()
-                    status = await self._wait(child)
-                    del self.children[role]
-            if self.stopping.is_set():
-                return
-            if not was_ready:
-                raise StartError(f"{role.name} did not start")
-            log.error("%s ended with status %s; starting another", role.name, status)
-            pause_s = FIRST_PAUSE_S if trio.current_time() - began > STEADY_S else min(2 * pause_s, LONGEST_PAUSE_S)
-            with trio.move_on_after(pause_s):
-                await self.stopping.wait()
+    def _local_ingresses(self, sockets: list[tuple[WorkerSockets, ...]]) -> tuple[dict[str, Any], ...]:
+        """The relays with public addresses that are started beside the transceivers, as answers name them."""
+        ingresses = []
+        for relay, workers in zip(self._plan.relays, sockets, strict=True):
+            publics = [address_of(sock) for sock in workers[0].publics]
+            if publics and self._plan.transceivers:
+                if self._plan.advertise is not None:
+                    publics = publics[:1]
+                named = [str(advertised_address(self._plan.advertise, address)) for address in publics]
+                ingresses.append(plain_ingress(relay.name, named, relay.location))
+        return tuple(ingresses)
 
-    async def _is_ready(self, child: Child) -> bool:
-        with trio.move_on_after(START_LIMIT_S):
-            try:
-                await child.wait_ready()
-            except ChildDied:
-                return False
-            return True
-        log.error("%s is not ready after %g s", child.name, START_LIMIT_S)
-        return False
+    def _standing(self, regions: list[Region]) -> Standing:
+        processes = {
+            "supervisor": os.getpid(),
+            "relay_workers": [pid for host in self.relays for pid in host.fleet.pids],
+            "relay_spares": [pid for host in self.relays for pid in host.fleet.spare_pids],
+            "transceivers": [pid for fleet in self.transceivers for pid in fleet.pids],
+        }
+        relays = tuple(
+            (host.identity.name, tuple(address_of(sock) for sock in host.sockets[0].publics)) for host in self.relays
+        )
+        admin = f"http://{address_of(self._admin)}/" if self._admin is not None else None
+        known = [record for region in regions for record in region.registry]
+        known = known or [record for host in self.relays for record in host.transceivers]
+        transceivers = tuple(HostPort(*record.hop) for record in known)
+        return Standing(tuple(regions), relays, transceivers, admin, processes)
 
-    async def _wait(self, child: Child) -> int:
-        """Wait for the end of a child, its own or the one we ask for."""
+    # What ends it.
+
+    async def listen(self, signals: AsyncIterator[int], everything: trio.CancelScope) -> None:
+        """Do what signals say."""
+        async for number in signals:
+            if number == signal.SIGHUP:
+                await self._read_secret_again()
+            elif not self._is_standing:
+                everything.cancel()
+            elif number == signal.SIGINT or self._draining.is_set():
+                self._stopping.set()
+            else:
+                self.drain()
+
+    def drain(self) -> None:
+        """Take no new callers; the end comes when the last one is gone, or when the time is up."""
+        if not self._draining.is_set():
+            log.info("draining, for at most %g s", self._plan.drain_s)
+            self._draining.set()
+
+    async def _wait_for_the_end(self) -> None:
         async with trio.open_nursery() as nursery:
 
-            async def stop_in_order() -> None:
-                await self.stopping.wait()
-                await child.stop(STOP_GRACE_S)
+            async def drain_everything() -> None:
+                await self._draining.wait()
+                async with trio.open_nursery() as drains:
+                    for drained in (*self.transceivers, *self.relays):
+                        drains.start_soon(drained.drain, self._plan.drain_s)
+                self._stopping.set()
 
-            nursery.start_soon(stop_in_order)
-            status = await child.wait()
+            nursery.start_soon(drain_everything)
+            await self._stopping.wait()
             nursery.cancel_scope.cancel()
-        return status
 
-    # What children ask.
+    async def _read_secret_again(self) -> None:
+        if self._plan.secret_file is None:
+            log.warning("SIGHUP: there is no --secret-file to read again")
+            return
+        try:
+            secret, _ = read_secret(None, self._plan.secret_file)
+        except ConfigurationError as error:
+            log.error("SIGHUP: %s; the secrets stay as they are", error)
+            return
+        keys = FleetKeys.parse(secret)
+        for leases in self._leases:
+            leases.use_keys(keys.flow_keys, keys.current)
+        for user in (*self.relays, *self.transceivers):
+            await user.use_secret(secret)
+        log.info("SIGHUP: key configurations %s, minting with %d", sorted(keys.hint_keys), keys.current)
 
-    async def _metrics(self, _: Any) -> Snapshot:
+    # What operators and children ask.
+
+    def why_not_ready(self) -> str | None:
+        """Why no new callers should be sent here, or None."""
+        if not self._is_standing:
+            return "starting"
+        if self._draining.is_set():
+            return "draining"
+        if any(not host.knows_somebody for host in self.relays):
+            return "no transceiver and no other relay is known"
+        return None
+
+    async def metrics_text(self) -> str:
+        """All counters, in Prometheus' text format."""
+        return render(await self._metrics_snapshot())
+
+    async def _metrics_snapshot(self) -> Snapshot:
         """The metrics of all processes, those of each under its name."""
         snapshots: dict[str, Snapshot] = {}
 
-        async def ask(child: Child) -> None:
-            with trio.move_on_after(ASK_LIMIT_S):
-                try:
-                    snapshots[child.name] = await child.ask("metrics")
-                except ChildDied:
-                    return
+        async def of_relay(host: RelayHost) -> None:
+            prefix = f"{host.identity.name}/" if len(self.relays) > 1 else ""
+            found = await host.snapshots(_ask_metrics)
+            snapshots.update({f"{prefix}{name}": snapshot for name, snapshot in found.items()})
+
+        async def of_transceivers(fleet: TransceiverFleet) -> None:
+            for name, child in fleet.children():
+                snapshot = await _ask_metrics(child)
+                if snapshot is not None:
+                    snapshots[name] = snapshot
 
         async with trio.open_nursery() as nursery:
-            for child in tuple(self.children.values()):
-                nursery.start_soon(ask, child)
+            for host in self.relays:
+                nursery.start_soon(of_relay, host)
+            for fleet in self.transceivers:
+                nursery.start_soon(of_transceivers, fleet)
         return merge(dict(sorted(snapshots.items())))
 
-    async def _hang_up(self, call_id: Any) -> bool:
-        """Have whichever transceiver holds the call end it. False if none does."""
-        transceivers = [child for role, child in self.children.items() if role.kind == "transceivers"]
-        for child in transceivers:
-            with trio.move_on_after(ASK_LIMIT_S):
-                try:
-                    if await child.ask("hang_up", call_id):
-                        return True
-                except ChildDied:
-                    continue
-        return False
+    async def _serve_admin(self, listening: socket.socket, *, task_status: trio.TaskStatus[Any]) -> None:
+        # Imported here: a relay that comes back after a crash serves its callers first.
+        from voicegate.signaling import HttpServer, SignalingCounters  # noqa: PLC0415
+        from voicegate.up.admin import AdminApplication  # noqa: PLC0415
+
+        server = HttpServer(AdminApplication(self), SignalingCounters())
+        await server.serve(listening.dup(), task_status=task_status)
+
+
+async def _ask_metrics(child: Child) -> Any:
+    with trio.move_on_after(ASK_LIMIT_S):
+        try:
+            return await child.ask("metrics")
+        except ChildDied:
+            return None
+    return None

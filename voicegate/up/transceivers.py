@@ -1,0 +1,264 @@
+"""The transceiver processes of a region, as the supervisor keeps them."""
+
+import ipaddress
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import trio
+
+from voicegate.config import HostPort
+from voicegate.net import Child, ChildDied, Snapshot, spawn
+from voicegate.routing import HopAddress, TransceiverRecord
+from voicegate.transceiver.config import TransceiverConfig
+from voicegate.up.plan import TransceiverPlan
+from voicegate.up.sockets import TransceiverSockets, address_of
+
+MODULE = "voicegate.up.transceiver_process"
+
+STOP_GRACE_S = 5.0
+"""What a child that was told to stop has for its goodbyes before it is killed."""
+
+START_LIMIT_S = 60.0
+"""A child that is not ready after this long never will be; importing everything takes about a second."""
+
+FIRST_PAUSE_S = 0.05
+LONGEST_PAUSE_S = 5.0
+"""Between the death of a child and its successor: at once at first, and ever longer for one that dies at each start."""
+
+STEADY_S = 10.0
+"""A child that lived this long died of something new, and its successor need not wait."""
+
+ASK_LIMIT_S = 2.0
+"""A child that does not answer within this time is asked again later."""
+
+DRAIN_LOOK_S = 0.25
+"""How often transceivers that drain are asked whether calls are left."""
+
+log = logging.getLogger("voicegate")
+
+
+class StartError(Exception):
+    """A process ended before it was ready for the first time; what it said is in the log."""
+
+
+def share_slots(plan: TransceiverPlan, hops: Sequence[HopAddress]) -> tuple[TransceiverRecord, ...]:
+    """Each transceiver holds an equal share of the slots."""
+    first, last = plan.slots or (0, 0xFFFF)
+    total = last - first + 1
+    records = []
+    for index, hop in enumerate(hops):
+        slots = (first + total * index // plan.count, first + total * (index + 1) // plan.count - 1)
+        records.append(TransceiverRecord(_name(plan, index), plan.cluster, (slots,), plan.generation, hop))
+    return tuple(records)
+
+
+def _name(plan: TransceiverPlan, index: int) -> str:
+    return f"{plan.name}/transceiver-{index}" if plan.name else f"transceiver-{index}"
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """Where callers of one cluster go, and what its transceivers are told."""
+
+    name: str
+    http: str
+    signal: str
+    agent: str
+    advertise: str
+    registry: tuple[TransceiverRecord, ...]
+    configurations: tuple[TransceiverConfig, ...]
+    sockets: TransceiverSockets
+
+    @classmethod
+    def of(  # noqa: PLR0913, PLR0917 - everything that transceivers are told
+        cls,
+        plan: TransceiverPlan,
+        sockets: TransceiverSockets,
+        registry: tuple[TransceiverRecord, ...],
+        ingresses: tuple[dict[str, Any], ...],
+        relays: tuple[tuple[str, int], ...],
+        default: str | None,
+    ) -> "Region":
+        """A region as planned. `ingresses` may be named in answers, `relays` are the hop addresses that may send."""
+        configurations = []
+        for record in registry:
+            ((first_slot, last_slot),) = record.slots
+            configurations.append(
+                TransceiverConfig(
+                    secret="",
+                    certificate_pem=plan.certificate_pem,
+                    cluster=record.cluster,
+                    first_slot=first_slot,
+                    slot_count=last_slot - first_slot + 1,
+                    generation=record.generation,
+                    ingresses=ingresses,
+                    relays=relays,
+                    agent=plan.agent,
+                    signal_port=address_of(sockets.signal).port,
+                    http_port=address_of(sockets.http).port,
+                    tls_cert=plan.tls_cert,
+                    tls_key=plan.tls_key,
+                    default_ingress=default,
+                    second_ingress=plan.second_ingress,
+                    trusted_proxies=plan.trusted_proxies,
+                )
+            )
+        first = next((each for each in ingresses if each["name"] == default), ingresses[0])
+        advertise = HostPort.parse(first["addresses"][0], "ingress")
+        return cls(
+            plan.name,
+            _url("http", sockets.http, plan, advertise),
+            _url("ws", sockets.signal, plan, advertise),
+            plan.agent,
+            str(advertise),
+            registry,
+            tuple(configurations),
+            sockets,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """As `--json` prints it."""
+        name = {"name": self.name} if self.name else {}
+        transceivers = [str(HostPort(*record.hop)) for record in self.registry]
+        return {
+            **name,
+            "http": self.http,
+            "signal": self.signal,
+            "advertise": self.advertise,
+            "transceivers": transceivers,
+        }
+
+
+def _url(scheme: str, sock: Any, plan: TransceiverPlan, advertise: HostPort) -> str:
+    bound = address_of(sock)
+    # A wildcard is no address to go to; where callers' packets go is a better guess.
+    host = advertise.host if ipaddress.ip_address(bound.host).is_unspecified else bound.host
+    return f"{scheme}{'s' if plan.tls_cert else ''}://{HostPort(host, bound.port)}/"
+
+
+@dataclass(slots=True)
+class TransceiverFleet:
+    """Keeps the processes of a region. `metrics` answers for everybody, since any process may be asked."""
+
+    region: Region
+    secret: str
+    metrics: Callable[[], Awaitable[Snapshot]]
+    _children: dict[str, Child] = field(default_factory=dict)
+    _stopping: trio.Event = field(default_factory=trio.Event)
+    _is_draining: bool = False
+
+    @property
+    def pids(self) -> list[int]:
+        """The process ids."""
+        return [child.pid for _, child in self.children()]
+
+    def children(self) -> list[tuple[str, Child]]:
+        """Those that run now, by name."""
+        return [
+            (record.name, self._children[record.name])
+            for record in self.region.registry
+            if record.name in self._children
+        ]
+
+    async def start(self, nursery: trio.Nursery) -> None:
+        """Start all processes, side by side; returns when all are ready. Raises StartError."""
+        async with trio.open_nursery() as starting:
+            for index in range(len(self.region.registry)):
+                starting.start_soon(nursery.start, self._keep, index)
+
+    def stop(self) -> None:
+        """Have every process end in order."""
+        self._stopping.set()
+
+    # One child, and its successors.
+
+    async def _keep(self, index: int, *, task_status: trio.TaskStatus[None]) -> None:
+        name, sockets = self.region.registry[index].name, self.region.sockets
+        lent = {"hop": sockets.hops[index], "http": sockets.http, "signal": sockets.signal}
+        pause_s = FIRST_PAUSE_S
+        was_ready = False
+        while not self._stopping.is_set():
+            began = trio.current_time()
+            status = None
+            configuration = {**self.region.configurations[index].to_json(), "secret": self.secret}
+            async with spawn(name, MODULE, configuration=configuration, sockets=lent) as child:
+                child.answer("metrics", lambda _: self.metrics())
+                child.answer("hang_up", self._hang_up)
+                if await self._is_ready(child):
+                    self._children[name] = child
+                    if self._is_draining:
+                        await child.notify("drain")
+                    if not was_ready:
+                        was_ready = True
+                        task_status.started()
+                    status = await self._wait(child)
+                    del self._children[name]
+            if self._stopping.is_set():
+                return
+            if not was_ready:
+                raise StartError(f"{name} did not start")
+            log.error("%s ended with status %s; starting another", name, status)
+            pause_s = FIRST_PAUSE_S if trio.current_time() - began > STEADY_S else min(2 * pause_s, LONGEST_PAUSE_S)
+            with trio.move_on_after(pause_s):
+                await self._stopping.wait()
+
+    async def _is_ready(self, child: Child) -> bool:
+        with trio.move_on_after(START_LIMIT_S):
+            try:
+                await child.wait_ready()
+            except ChildDied:
+                return False
+            return True
+        log.error("%s is not ready after %g s", child.name, START_LIMIT_S)
+        return False
+
+    async def _wait(self, child: Child) -> int:
+        """Wait for the end of a child, its own or the one we ask for."""
+        async with trio.open_nursery() as nursery:
+
+            async def stop_in_order() -> None:
+                await self._stopping.wait()
+                await child.stop(STOP_GRACE_S)
+
+            nursery.start_soon(stop_in_order)
+            status = await child.wait()
+            nursery.cancel_scope.cancel()
+        return status
+
+    # What is asked of all of them.
+
+    async def drain(self, limit_s: float) -> None:
+        """Take no new calls; returns when the last one is over, or after `limit_s`."""
+        self._is_draining = True
+        for _, child in self.children():
+            await child.notify("drain")
+        with trio.move_on_after(limit_s):
+            while any([await self._calls(child) for _, child in self.children()]):
+                await trio.sleep(DRAIN_LOOK_S)
+
+    async def _calls(self, child: Child) -> int:
+        with trio.move_on_after(ASK_LIMIT_S):
+            try:
+                return int(await child.ask("calls"))
+            except ChildDied:
+                return 0
+        return 1
+
+    async def use_secret(self, secret: str) -> None:
+        """Use the keys of other secrets from now on."""
+        self.secret = secret
+        for _, child in self.children():
+            await child.notify("secret", secret)
+
+    async def _hang_up(self, call_id: Any) -> bool:
+        """Have whichever transceiver holds the call end it. False if none does."""
+        for _, child in self.children():
+            with trio.move_on_after(ASK_LIMIT_S):
+                try:
+                    if await child.ask("hang_up", call_id):
+                        return True
+                except ChildDied:
+                    continue
+        return False
