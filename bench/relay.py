@@ -1,209 +1,60 @@
 """The relay, measured: CPU time for each packet it forwards, next to other forwarders, in one run.
 
     python -m bench.relay [--json FILE] [--seconds S] [--direction D …] [--pps N …] [--transceivers N …] [--rounds N]
+                          [--forwarder NAME …] [--soak MINUTES]
 
     500 client sockets ◀── 160 octets each ──▶ forwarder ◀──▶ 1 or 16 transceiver sockets
     └────────────── forwarders/load.c: sends, receives, counts, times ────────────────┘
 
- 1. Every forwarder is a process of its own. Ours is `voicegate relay`, with everything on: the flows are set up by
-    checks with real hints, answered and validated over the hop protocol.
+ 1. Every forwarder is a process of its own (`relay_forwarders.py`). Ours is `voicegate relay`, with everything on: the
+    flows are set up by checks with real hints, answered and validated over the hop protocol.
  2. For each rate and number of transceivers the forwarders take turns, several rounds of them; what is quoted is the
-    median.
- 3. CPU is user and system time of the forwarding process over the packets sent in that time. What arrived is counted
+    median. Latency is best read at 75,000 packets a second, which one worker serves with ease (uplink only).
+ 3. CPU is user and system time of the forwarding processes over the packets sent in that time. What arrived is counted
     on the other side, and each packet carries the time when it was sent.
+ 4. Uplink, a bundle pays twice: the relay sends less often, and the transceiver receives less often. `+recv us` is the
+    CPU time for each packet of the thread that receives in the transceivers' place, `sum us` that and the forwarder's.
+ 5. The direction `first-packet` is no traffic: it times the parts of a relay worker (`relay_parts.py`).
 
-The peers are a plain Go relay and a plain C one (`forwarders/`), and C that only receives, which nothing that forwards
+The peers are a plain Go relay and a plain C one, nginx, coturn, and C that only receives, which nothing that forwards
 can beat. Downlink we get bundles of seven packets, as a transceiver sends them; the others get each packet by itself.
-A compiler that is missing is named and its peer skipped.
+A peer that is not installed is named and skipped. `--soak` measures something else instead: whether the worker's memory
+stays what it is.
 """
 
 import argparse
 import json
-import secrets
-import shutil
-import socket
 import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import cycle, islice, product
+from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench.machine import cpu_seconds, describe
-from bench.processes import ProgramFailedError, running
-from voicegate.ice import StunMessage
-from voicegate.routing import (
-    ANSWERED,
-    VALIDATED,
-    FleetKeys,
-    Hint,
-    HintKind,
-    HopReceiver,
-    HopRefusal,
-    HopSender,
-    TransceiverRecord,
-    with_flags,
+from bench.machine import cpu_seconds, describe, resident_octets
+from bench.processes import running
+from bench.relay_forwarders import (
+    DIRECTIONS,
+    FORWARDERS,
+    PACKET_OCTETS,
+    Datagram,
+    Start,
+    bound_socket,
+    build,
+    voicegate,
 )
 
-DIRECTIONS = ("uplink", "downlink")
+FIRST_PACKET = "first-packet"
 CLIENTS = 500
-PACKETS_PER_BUNDLE = 7
-PACKET_OCTETS = 160
-PLAIN_HEADER_OCTETS = 38
-BUNDLED = -1
+RATES = (40_000, 150_000, 300_000)
+LATENCY_PPS = 75_000
 WARM_UP_S = 0.7
-BUFFER_OCTETS = 4 << 20
-BINDING_REQUEST, USERNAME = 0x0001, 0x0006
-SOURCES = Path(__file__).parent / "forwarders"
+SOAK_WARM_UP_S = 30.0
 
 Result = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Forwarder:
-    """A running forwarder: where to send to in each direction, which process is measured, what it puts before a
-    payload, and what a transceiver sends it for so many packets."""
-
-    ports: dict[str, int]
-    process: int
-    header_octets: int
-    downlink: Callable[[int], Iterator[tuple[bytes, int, int]]]
-
-
-Start = Callable[[str, list[socket.socket], list[socket.socket]], AbstractContextManager[Forwarder]]
-
-
-def bound_socket() -> socket.socket:
-    """A UDP socket on loopback with room for some bursts."""
-    sock = socket.socket(type=socket.SOCK_DGRAM)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_OCTETS)
-    sock.bind(("127.0.0.1", 0))
-    return sock
-
-
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with bound_socket() as sock:
-        return int(sock.getsockname()[1])
-
-
-@contextmanager
-def voicegate(_: str, clients: list[socket.socket], transceivers: list[socket.socket]) -> Iterator[Forwarder]:
-    """`voicegate relay` with one worker, and a validated flow for each client."""
-    secret = secrets.token_hex(32)
-    keys = FleetKeys.from_secret(bytes.fromhex(secret))
-    records = [
-        TransceiverRecord(f"t{index}", 0, ((index, index),), 1, sock.getsockname())
-        for index, sock in enumerate(transceivers)
-    ]
-    hop_port = free_port()
-    with tempfile.NamedTemporaryFile("w", suffix=".json") as registry:
-        json.dump({"transceivers": [record.to_json() for record in records]}, registry)
-        registry.flush()
-        words = ["--host", "127.0.0.1", "--relay-port", "0", "--hop-port", str(hop_port), "--workers", "1", "--json"]
-        with running("voicegate", "relay", *words, "--registry", registry.name, "--secret", secret) as relay:
-            port = int(relay.said["relay"].rpartition(":")[2])
-            senders: list[HopSender[None]] = [
-                HopSender(keys.current, keys.hop_keys[keys.current], 0x8000 + index, int(time.time() * 1000))
-                for index in range(len(transceivers))
-            ]
-            entries = _validate(keys, senders, ("127.0.0.1", port), clients, transceivers)
-
-            def bundles(packets: int) -> Iterator[tuple[bytes, int, int]]:
-                payload = b"\x80\x6f" + bytes(PACKET_OCTETS - 2)
-                turns = [cycle(entries[index :: len(transceivers)]) for index in range(len(transceivers))]
-                for number in range(packets // PACKETS_PER_BUNDLE):
-                    index = number % len(transceivers)
-                    packed = [(next(turns[index]), payload) for _ in range(PACKETS_PER_BUNDLE)]
-                    bundle = senders[index].bundle(packed)
-                    yield bundle, PACKETS_PER_BUNDLE, len(bundle) - PACKETS_PER_BUNDLE * PACKET_OCTETS
-
-            process = relay.said["processes"]["relay_workers"][0]
-            yield Forwarder({"uplink": port, "downlink": hop_port}, process, BUNDLED, bundles)
-
-
-def _validate(
-    keys: FleetKeys,
-    senders: list[HopSender[None]],
-    relay: tuple[str, int],
-    clients: list[socket.socket],
-    transceivers: list[socket.socket],
-) -> list[bytes]:
-    """Make a validated flow for each client; the entries by which transceivers reach them."""
-    codec, receiver = keys.hint_codec(), HopReceiver(keys.hop_keys)
-    entries = []
-    for number, client in enumerate(clients):
-        slot = number % len(transceivers)
-        ufrag = codec.mint(Hint(HintKind.PINNED, 0, slot, 1, secrets.token_bytes(5)))
-        check = StunMessage(BINDING_REQUEST, secrets.token_bytes(12), {USERNAME: f"{ufrag}:client".encode()})
-        client.sendto(check.serialize(), relay)
-        transceiver = transceivers[slot]
-        transceiver.settimeout(5)
-        bundle, hop = transceiver.recvfrom(2048)
-        transceiver.setblocking(False)
-        opened = receiver.open_untrusted(bundle, hop)
-        if isinstance(opened, HopRefusal):
-            raise ProgramFailedError(f"the relay's bundle is refused: {opened}")
-        entries.append(with_flags(opened[0][0], ANSWERED | VALIDATED))
-        transceiver.sendto(senders[slot].bundle([(entries[-1], b"")]), hop)
-    return entries
-
-
-def plain(command: list[str], words: dict[str, str]) -> Start:
-    """A compiled forwarder: `words` name its directions; it is told its port, then those of the transceivers, and says
-    ready."""
-
-    @contextmanager
-    def start(direction: str, clients: list[socket.socket], transceivers: list[socket.socket]) -> Iterator[Forwarder]:
-        port = free_port()
-        arguments = [words[direction], str(port), *(str(sock.getsockname()[1]) for sock in transceivers)]
-        headers = [
-            socket.inet_aton(host).ljust(16, b"\0") + client_port.to_bytes(2, "big") + bytes(PLAIN_HEADER_OCTETS - 18)
-            for host, client_port in (sock.getsockname() for sock in clients)
-        ]
-
-        def packets(count: int) -> Iterator[tuple[bytes, int, int]]:
-            payload = b"\x80\x6f" + bytes(PACKET_OCTETS - 2)
-            return ((header + payload, 1, PLAIN_HEADER_OCTETS) for header in islice(cycle(headers), count))
-
-        with subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
-            try:
-                if process.stdout is None or process.stdout.readline() != "ready\n":
-                    raise ProgramFailedError(f"{command[0]} did not start")
-                yield Forwarder(dict.fromkeys(DIRECTIONS, port), process.pid, PLAIN_HEADER_OCTETS, packets)
-            finally:
-                process.kill()
-
-    return start
-
-
-def build(folder: Path) -> tuple[str, dict[str, Start]]:
-    """The load program and the forwarders that can be had here, by name."""
-    compiler, go = shutil.which("cc") or shutil.which("gcc"), shutil.which("go")
-    if compiler is None:
-        raise ProgramFailedError("a C compiler is needed for the load")
-    for name in ("load", "plain"):
-        words = [compiler, "-O2", "-pthread", "-o", str(folder / name), str(SOURCES / f"{name}.c")]
-        subprocess.run(words, check=True)  # noqa: S603
-    both_ways = {"uplink": "forward", "downlink": "back"}
-    forwarders: dict[str, Start] = {"voicegate": voicegate}
-    if go is not None:
-        source = folder / "plain.go"
-        shutil.copy(SOURCES / "plain.go", source)
-        subprocess.run([go, "build", "-o", str(folder / "plain-go"), str(source)], check=True)  # noqa: S603
-        forwarders["go"] = plain([str(folder / "plain-go")], both_ways)
-    else:
-        print("skipped: go (no Go toolchain)", file=sys.stderr)
-    for name in ("nginx", "coturn"):
-        print(f"skipped: {name} (not part of this benchmark yet)", file=sys.stderr)
-    forwarders["c"] = plain([str(folder / "plain")], both_ways)
-    forwarders["c-receive-only"] = plain([str(folder / "plain")], dict.fromkeys(DIRECTIONS, "receive"))
-    return str(folder / "load"), forwarders
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,45 +65,76 @@ class Load:
     pps: int
     transceivers: int
     seconds: float
+    warm_up: float = WARM_UP_S
 
 
-def measure(program: str, name: str, start: Start, load: Load) -> Result:
-    """One forwarder under one load, which `program` makes."""
-    seconds = load.seconds
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """The forwarding processes at a moment that the load program named, and the figures that it gave then."""
+
+    cpu_s: float
+    resident_octets: int
+    figures: list[float]
+
+
+def observe(program: str, start: Start, load: Load) -> dict[str, Moment]:
+    """One forwarder under one load, which `program` makes: every moment that it names."""
     with ExitStack() as stack:
         clients = [stack.enter_context(bound_socket()) for _ in range(CLIENTS)]
         transceivers = [stack.enter_context(bound_socket()) for _ in range(load.transceivers)]
         forwarder = stack.enter_context(start(load.direction, clients, transceivers))
-        senders, receivers, datagrams, header = clients, transceivers, "-", forwarder.header_octets
+        senders, receivers, datagrams = clients, transceivers, "-"
         if load.direction == "downlink":
-            senders, receivers, header = transceivers, clients, 0
+            senders, receivers = transceivers, clients
             file = stack.enter_context(tempfile.NamedTemporaryFile("wb"))
-            for datagram, packets, first in forwarder.downlink(round(load.pps * (seconds + WARM_UP_S))):
-                file.write(b"".join(number.to_bytes(4, "little") for number in (len(datagram), packets, first)))
-                file.write(datagram)
+            for datagram in forwarder.downlink(round(load.pps * (load.seconds + load.warm_up))):
+                file.write(_to_send(datagram))
             file.flush()
             datagrams = file.name
         descriptors = [sock.fileno() for sock in (*senders, *receivers)]
-        numbers = [forwarder.ports[load.direction], load.pps, seconds, WARM_UP_S, PACKET_OCTETS, header]
-        words = [program, *map(str, (*numbers, len(senders), len(receivers), datagrams, *descriptors))]
-        with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, pass_fds=descriptors) as process:  # noqa: S603
-            moments: dict[str, tuple[float, list[float]]] = {}
+        numbers = [forwarder.ports[load.direction], load.pps, load.seconds, load.warm_up, PACKET_OCTETS]
+        around = [forwarder.prefix.hex() or "-", forwarder.headers.get(load.direction, 0)]
+        words = [*numbers, *around, len(senders), len(receivers), datagrams, *descriptors]
+        command = [program, *map(str, words)]
+        moments: dict[str, Moment] = {}
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, pass_fds=descriptors) as process:  # noqa: S603
             for line in process.stdout or ():
                 word, *figures = line.split()
-                moments[word] = cpu_seconds(forwarder.process), [float(figure) for figure in figures]
-    (before, begin), (after, end) = moments["begin"], moments["end"]
-    sent = end[0] - begin[0]
+                moments[word] = Moment(
+                    sum(map(cpu_seconds, forwarder.processes)),
+                    sum(map(resident_octets, forwarder.processes)),
+                    [float(figure) for figure in figures],
+                )
+    return moments
+
+
+def _to_send(datagram: Datagram) -> bytes:
+    """A datagram as the load program reads it from a file."""
+    words = (len(datagram.octets), datagram.packets, datagram.first_payload, datagram.port)
+    return b"".join(word.to_bytes(4, "little") for word in words) + datagram.octets
+
+
+def measure(program: str, name: str, start: Start, load: Load) -> Result:
+    """What a forwarder costs under a load."""
+    return _figures(name, load, observe(program, start, load))
+
+
+def _figures(name: str, load: Load, moments: dict[str, Moment]) -> Result:
+    begin, end = moments["begin"], moments["end"]
+    sent, received, receiver_us = (after - before for before, after in zip(begin.figures, end.figures, strict=True))
     result: Result = {
         "forwarder": name,
         "direction": load.direction,
         "offered_pps": load.pps,
         "transceivers": load.transceivers,
-        "sent_pps": round(sent / seconds),
-        "cpu_us_per_packet": 1e6 * (after - before) / sent,
+        "sent_pps": round(sent / load.seconds),
+        "cpu_us_per_packet": 1e6 * (end.cpu_s - begin.cpu_s) / sent,
     }
     if name != "c-receive-only":
-        result["lost"] = int(moments["last"][1][0] - moments["last"][1][1])
-        latency = moments.get("latency", (0.0, [0.0, 0.0, 0.0]))[1]
+        if load.direction == "uplink" and received:
+            result["receive_us_per_packet"] = receiver_us / received
+        result["lost"] = int(moments["last"].figures[0] - moments["last"].figures[1])
+        latency = moments["latency"].figures if "latency" in moments else [0.0, 0.0, 0.0]
         for percentile, figure in zip(("p50", "p99", "p999"), latency, strict=True):
             result[f"added_latency_us_{percentile}"] = figure
     return result
@@ -269,9 +151,34 @@ def summarise(rounds: list[Result]) -> Result:
     return summary
 
 
+def soak(program: str, minutes: float) -> Result:
+    """Our uplink for so long, and what the worker has resident after half a minute and at the end."""
+    load = Load("uplink", LATENCY_PPS, 1, max(60 * minutes - SOAK_WARM_UP_S, 1.0), SOAK_WARM_UP_S)
+    moments = observe(program, voicegate, load)
+    result = {
+        name: round(figure, 2) if isinstance(figure, float) else figure
+        for name, figure in _figures("voicegate", load, moments).items()
+    }
+    resident = {"resident_octets_start": moments["begin"].resident_octets}
+    return {**result, "minutes": minutes, **resident, "resident_octets_end": moments["end"].resident_octets}
+
+
+COLUMNS = (
+    ("sent pps", 10, "sent_pps"),
+    ("CPU us", 9, "cpu_us_per_packet"),
+    ("to go", 8, "to_go"),
+    ("+recv us", 10, "receive_us_per_packet"),
+    ("sum us", 9, "sum_us"),
+    ("lost", 9, "lost"),
+    ("p50 us", 10, "added_latency_us_p50"),
+    ("p99 us", 10, "added_latency_us_p99"),
+    ("p99.9 us", 10, "added_latency_us_p999"),
+)
+
+
 def print_table(results: list[Result]) -> None:
     """For people: one block for each rate and number of transceivers, with ratios to Go."""
-    header = f"{'':<18}{'sent pps':>10}{'CPU us':>9}{'to go':>8}{'lost':>8}{'p50 us':>9}{'p99 us':>9}{'p99.9 us':>10}"
+    header = f"{'':<16}" + "".join(f"{title:>{width}}" for title, width, _ in COLUMNS)
     blocks: dict[tuple[str, int, int], list[Result]] = {}
     for result in results:
         key = result["direction"], result["offered_pps"], result["transceivers"]
@@ -280,41 +187,86 @@ def print_table(results: list[Result]) -> None:
         go = next((result["cpu_us_per_packet"] for result in block if result["forwarder"] == "go"), None)
         print(f"\n{direction}, {pps} packets a second, {transceivers} transceiver{'s' * (transceivers > 1)}\n{header}")
         for result in block:
-            ratio = f"{result['cpu_us_per_packet'] / go:.2f}" if go else ""
-            latency = "".join(
-                f"{result.get(f'added_latency_us_{percentile}', ''):>{width}}"
-                for percentile, width in (("p50", 9), ("p99", 9), ("p999", 10))
-            )
-            print(
-                f"{result['forwarder']:<18}{result['sent_pps']:>10}{result['cpu_us_per_packet']:>9.2f}{ratio:>8}"
-                f"{result.get('lost', ''):>8}{latency}"
-            )
+            row = dict(result)
+            if go:
+                row["to_go"] = result["cpu_us_per_packet"] / go
+            if "receive_us_per_packet" in result:
+                row["sum_us"] = result["cpu_us_per_packet"] + result["receive_us_per_packet"]
+            print(f"{result['forwarder']:<16}" + "".join(_cell(row.get(key), width) for _, width, key in COLUMNS))
+
+
+def _cell(figure: float | None, width: int) -> str:
+    if figure is None:
+        return " " * width
+    return f"{figure:>{width}}" if isinstance(figure, int) else f"{figure:>{width}.2f}"
+
+
+def print_parts(parts: dict[str, float]) -> None:
+    """For people: what the parts of a worker cost."""
+    print(
+        f"\nfirst packet of a flow: {parts['first_packet_us']:.2f} us CPU, "
+        f"with its share of a bundle {parts['first_packet_with_bundle_us']:.2f} us"
+    )
+    print(
+        f"lookup among {parts['flows']:,} flows: {parts['lookup_from_client_us']:.2f} us by client address, "
+        f"{parts['lookup_from_entry_us']:.2f} us by hop entry; {parts['octets_per_flow']:.0f} octets for each flow"
+    )
+
+
+def print_soak(result: Result) -> None:
+    """For people: whether memory grew."""
+    start, end = (result[f"resident_octets_{moment}"] / (1 << 20) for moment in ("start", "end"))
+    print(
+        f"\nsoak, {result['minutes']:g} minutes at {result['offered_pps']} packets a second: {start:.1f} MiB resident "
+        f"after {SOAK_WARM_UP_S:g} s, {end:.1f} MiB at the end; {result['lost']} lost"
+    )
+
+
+def loads(arguments: argparse.Namespace) -> Iterator[Load]:
+    """Every load that was asked for; by default also the one at which latency is read."""
+    for direction in DIRECTIONS:
+        if direction in arguments.direction:
+            for pps, count in product(arguments.pps or RATES, arguments.transceivers):
+                yield Load(direction, pps, count, arguments.seconds)
+            if direction == "uplink" and arguments.pps is None:
+                yield Load(direction, LATENCY_PPS, 1, arguments.seconds)
 
 
 def main() -> None:
     """Measure, print, and write the JSON file if one is wanted."""
+    choices = (*DIRECTIONS, FIRST_PACKET)
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", metavar="FILE", type=Path, help="write machine and results to this file")
     parser.add_argument("--seconds", type=float, default=3.0, metavar="S", help="length of a measurement (default 3)")
-    parser.add_argument("--direction", nargs="+", choices=DIRECTIONS, default=list(DIRECTIONS), metavar="D")
-    parser.add_argument("--pps", type=int, nargs="+", default=[40_000, 150_000, 300_000], metavar="N")
+    parser.add_argument("--direction", nargs="+", choices=choices, default=list(choices), metavar="D")
+    parser.add_argument("--pps", type=int, nargs="+", metavar="N", help="packets a second")
     parser.add_argument("--transceivers", type=int, nargs="+", default=[1, 16], metavar="N")
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="turns of each forwarder (default 3)")
+    parser.add_argument("--forwarder", nargs="+", choices=FORWARDERS, default=list(FORWARDERS), metavar="NAME")
+    parser.add_argument(
+        "--soak", type=float, metavar="MINUTES", help="only this: our uplink for so long, and its memory"
+    )
     arguments = parser.parse_args()
-    machine = describe()
-    results: list[Result] = []
+    document: dict[str, Any] = {"machine": describe(), "results": []}
     with tempfile.TemporaryDirectory() as folder:
         program, forwarders = build(Path(folder))
-        for direction, pps, count in product(arguments.direction, arguments.pps, arguments.transceivers):
-            load = Load(direction, pps, count, arguments.seconds)
-            turns: dict[str, list[Result]] = {name: [] for name in forwarders}
-            for _ in range(arguments.rounds):
-                for name, start in forwarders.items():
-                    turns[name].append(measure(program, name, start, load))
-            results += [summarise(rounds) for rounds in turns.values()]
-    print_table(results)
+        if arguments.soak is not None:
+            document["soak"] = soak(program, arguments.soak)
+            print_soak(document["soak"])
+        else:
+            chosen = {name: start for name, start in forwarders.items() if name in arguments.forwarder}
+            for load in loads(arguments):
+                turns: dict[str, list[Result]] = {name: [] for name in chosen}
+                for _ in range(arguments.rounds):
+                    for name, start in chosen.items():
+                        turns[name].append(measure(program, name, start, load))
+                document["results"] += [summarise(rounds) for rounds in turns.values()]
+            print_table(document["results"])
+            if FIRST_PACKET in arguments.direction:
+                with running("bench.relay_parts") as parts:
+                    document["parts"] = parts.said
+                print_parts(document["parts"])
     if arguments.json is not None:
-        document = {"machine": machine, "results": results}
         arguments.json.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
 
 
