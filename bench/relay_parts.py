@@ -21,6 +21,7 @@ from typing import TypeVar
 
 from bench.machine import resident_octets
 from voicegate.ice import StunMessage
+from voicegate.net import keep_collector_off
 from voicegate.relay import Flow, FlowState, FlowTable, Router
 from voicegate.routing import (
     FleetKeys,
@@ -32,7 +33,6 @@ from voicegate.routing import (
     TransceiverRecord,
     pack_entry,
 )
-from voicegate.up.collector import keep_collector_off
 
 BATCH = 64
 CLIENTS_PER_HOST = 100

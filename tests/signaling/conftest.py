@@ -27,10 +27,10 @@ from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_st
 from voicegate.errors import PeerError
 from voicegate.signaling import (
     SUBPROTOCOL,
+    Application,
     CallHandle,
     CapacityError,
     EventSink,
-    Application,
     HttpServer,
     Networks,
     RequestContext,

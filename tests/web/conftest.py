@@ -16,10 +16,10 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from voicegate.errors import PeerError
 from voicegate.signaling import (
+    Application,
     CallHandle,
     CapacityError,
     EventSink,
-    Application,
     HttpServer,
     RequestContext,
     SignalingCounters,

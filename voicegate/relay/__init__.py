@@ -2,8 +2,8 @@
 
 Read `flow` (who may speak to a client address), then `router` (where a packet goes), then `worker` (the sockets) and
 `express` (the same for most packets, fast). Around the workers: `process` (what a process of a relay is told), `fleet`
-(who keeps the processes), `memory` and `misses` (how a lost flow comes back), `host` (all of it). The wire contracts are
-in `voicegate.routing`.
+(who keeps the processes), `memory` and `misses` (how a lost flow comes back), `host` (all of it). The wire contracts
+are in `voicegate.routing`.
 """
 
 from voicegate.relay.config import RECOVERIES, RelayConfig

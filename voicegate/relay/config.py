@@ -14,8 +14,8 @@ it, or its client's next check makes it anew."""
 class RelayConfig:
     """Everything the workers of a relay need besides their sockets. It crosses to the processes as JSON.
 
-    `ingress` is the relay's number in hop entries and `first_vip` that of the first of its public addresses. `secret` is
-    the fleet secret, or several of them (see `FleetKeys.parse`). `checks_integrity` has workers verify the
+    `ingress` is the relay's number in hop entries and `first_vip` that of the first of its public addresses. `secret`
+    is the fleet secret, or several of them (see `FleetKeys.parse`). `checks_integrity` has workers verify the
     MESSAGE-INTEGRITY of checks. `recovery` is what is switched on of RECOVERIES. `pins` gives each worker a core.
     """
 

@@ -1,7 +1,7 @@
 """What a supervisor remembers of its workers' flows: the flow cache of one relay.
 
-Workers tell it of validated flows within milliseconds. When one dies, whoever adopts its sockets gets its rows before the
-first packet; when a client's packets land on another worker, that one asks.
+Workers tell it of validated flows within milliseconds. When one dies, whoever adopts its sockets gets its rows before
+the first packet; when a client's packets land on another worker, that one asks.
 """
 
 from collections.abc import Iterable

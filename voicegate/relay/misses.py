@@ -17,8 +17,8 @@ RTP_START, RTP_END = 128, 192
 
 
 class Misses:
-    """The questions of one worker; `on_news` is called when there is one. Takes its decisions by Python's own hash of an
-    address, whose key nobody outside of this process knows, so that collisions cannot be aimed at."""
+    """The questions of one worker; `on_news` is called when there is one. Takes its decisions by Python's own hash of
+    an address, whose key nobody outside of this process knows, so that collisions cannot be aimed at."""
 
     def __init__(self, on_news: Callable[[], object] = lambda: None) -> None:
         self._on_news = on_news

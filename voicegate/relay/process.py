@@ -1,14 +1,16 @@
 """A relay process, a child of the supervisor: it serves as the workers that it is told to be.
 
-Every process of a relay is lent the sockets of all its workers. One that is told nothing is a *warm spare*: everything is
-imported, and it can be any worker at once. One that lives can stand in for a sibling until there is a spare again.
+Every process of a relay is lent the sockets of all its workers. One that is told nothing is a *warm spare*: everything
+is imported, and it can be any worker at once. One that lives can stand in for a sibling until there is a spare again.
 
     adopt   be this worker: serve its hop socket             recall  these were its flows
     open    serve its clients too                            release stop, and say what you know
 """
 
 import os
+import socket
 from base64 import b64encode
+from collections.abc import Callable
 from typing import Any
 
 import trio
@@ -32,7 +34,7 @@ class RelayProcess:
         self._workers: dict[int, tuple[RelayWorker, MetricsRegistry, trio.CancelScope]] = {}
         self._is_draining = False
         self._cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-        for topic, handler in {
+        handlers: dict[str, Callable[[Any], Any]] = {
             "adopt": self.adopt,
             "recall": self.recall,
             "open": self.open,
@@ -42,13 +44,14 @@ class RelayProcess:
             "drain": self.drain,
             "idle": self.idle_s,
             "metrics": self.metrics,
-        }.items():
+        }
+        for topic, handler in handlers.items():
             control.answer(topic, handler)
 
     def adopt(self, body: dict[str, Any]) -> bool:
         """Be a worker, on the hop only for now."""
         number = body["worker"]
-        publics = []
+        publics: list[socket.socket] = []
         while (sock := self._control.sockets.get(f"public-{number}-{len(publics)}")) is not None:
             publics.append(sock)
         hop = self._control.sockets[f"hop-{number}"]

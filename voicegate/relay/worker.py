@@ -41,7 +41,11 @@ class _PublicSide:
     def __init__(self, router: Router, vip: int) -> None:
         self._receive = router.receive_from_client
         self._vip = vip
-        self.batch_done = router.flush
+        self._flush = router.flush
+
+    def batch_done(self) -> None:
+        """The port has drained its socket for now."""
+        self._flush()
 
     def receive_datagram(self, data: bytes, addr: Address) -> None:
         """One packet of a client."""
@@ -53,7 +57,11 @@ class _HopSide:
 
     def __init__(self, router: Router) -> None:
         self.receive_datagram: Callable[[bytes, Address], None] = router.receive_from_hop
-        self.batch_done = router.flush
+        self._flush = router.flush
+
+    def batch_done(self) -> None:
+        """The port has drained its socket for now."""
+        self._flush()
 
 
 class RelayWorker:
@@ -82,8 +90,8 @@ class RelayWorker:
             keys.current, keys.hop_keys[keys.current], config.sender_id(worker), int(time.time() * 1000)
         )
         self.news = trio.Event()
-        self.journal = Journal(lambda: self.news.set())
-        self.misses = Misses(lambda: self.news.set())
+        self.journal = Journal(self._tell)
+        self.misses = Misses(self._tell)
         self.router = Router(
             hints=keys.hint_codec(),
             slots=_slot_table(config, config.registry),
@@ -118,6 +126,9 @@ class RelayWorker:
         if self._express is not None:
             self.router.flows.watchers = (self._express,)
         self.router.flows.journal = self.journal
+
+    def _tell(self) -> None:
+        self.news.set()
 
     async def run(self) -> None:
         """Serve the hop, and from `open` on the clients too, until cancelled."""

@@ -1,4 +1,5 @@
-"""The flow cache in Redis: rows of validated flows, for relays that meet a client they do not know (spec/flow-cache.md).
+"""The flow cache in Redis: rows of validated flows, for relays that meet a client they do not know
+(spec/flow-cache.md).
 
 note ──▶ rows that wait ──▶ batches of SET … PX / DEL ──▶ Redis       what waits is bounded; the newest row counts
 read ──▶ reads that wait ──▶ MGET ──▶ opened, or not believed ──▶ on_rows
@@ -8,6 +9,7 @@ read ──▶ reads that wait ──▶ MGET ──▶ opened, or not believed 
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import trio
@@ -107,7 +109,7 @@ class FlowStore:
                 self._something_waits = trio.Event()
             commands = self._commands(some)
             try:
-                refused = await link.call(lambda redis, commands=commands: _write(redis, commands, self._ttl_s))
+                refused = await link.call(partial(_write, commands=commands, ttl_s=self._ttl_s))
             except StoreDownError as error:
                 self._note_trouble(str(error))
                 # What was not written waits on, unless it was overtaken.
@@ -150,7 +152,7 @@ class FlowStore:
             names = [KEY_PREFIX + key for key in keys]
             self.read_keys += len(keys)
             try:
-                values = await link.call(lambda redis, names=names: redis.mget(names))
+                values = await link.call(partial(_read, names=names))
             except StoreDownError as error:
                 self.failures += 1
                 log.debug("a read failed: %s", error)
@@ -168,6 +170,11 @@ class FlowStore:
             self.found += len(found)
             if found:
                 on_rows(found)
+
+
+def _read(redis: Any, names: list[bytes]) -> list[bytes | None]:
+    values: list[bytes | None] = redis.mget(names)
+    return values
 
 
 def _write(redis: Any, commands: list[tuple[bytes, bytes | None]], ttl_s: float) -> list[str]:

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2s
 from hmac import compare_digest
 from random import SystemRandom
@@ -138,7 +139,7 @@ class SlotLeases:
             await trio.sleep(RENEW_INTERVAL_S)
             for name, lease in tuple(self._leases.items()):
                 try:
-                    is_ours = await self._link.call(lambda redis, lease=lease: self._renew(redis, lease))
+                    is_ours = await self._link.call(partial(self._renew, lease=lease))
                 except StoreDownError as error:
                     log.warning("the lease of %s could not be renewed: %s", name, error)
                     continue
@@ -204,9 +205,8 @@ class RegistryReader:
         now = trio.current_time()
         self._transceivers |= {place: (record, now) for place, record in found_transceivers.items()}
         self._relays |= {record.ingress: (record, now) for record in found_relays}
-        for remembered in (self._transceivers, self._relays):
-            for place in [place for place, (_, seen) in remembered.items() if now - seen > FORGET_AFTER_S]:
-                del remembered[place]  # type: ignore[attr-defined]
+        _forget(self._transceivers, now)
+        _forget(self._relays, now)
         return Registry(
             tuple(record for _, (record, _) in sorted(self._transceivers.items())),
             tuple(record for _, (record, _) in sorted(self._relays.items())),
@@ -257,3 +257,8 @@ class RegistryReader:
                     on_change(registry)
                     last = registry
             await trio.sleep(SNAPSHOT_INTERVAL_S)
+
+
+def _forget(remembered: dict[Any, tuple[Any, float]], now: float) -> None:
+    for place in [place for place, (_, seen) in remembered.items() if now - seen > FORGET_AFTER_S]:
+        del remembered[place]

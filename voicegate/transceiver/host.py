@@ -6,7 +6,7 @@ offer ─▶ parse ─▶ mint hint, derive password ─▶ Session ─▶ answe
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import trio
 
@@ -71,8 +71,8 @@ class Transceiver:
         ingresses: Sequence[Sequence[tuple[str, int]]],
         now: float,
     ) -> tuple[Session, str]:
-        """A new session and its SDP answer. `ingresses` are the relays to name, the best one first, each with its public
-        addresses. Raises SdpError for the offer and FullError when there is no room."""
+        """A new session and its SDP answer. `ingresses` are the relays to name, the best one first, each with its
+        public addresses. Raises SdpError for the offer and FullError when there is no room."""
         offer = parse_offer(offer_sdp)
         if self.is_full or self.is_draining:
             raise FullError("draining" if self.is_draining else f"{MAX_SESSIONS} sessions")
@@ -195,8 +195,8 @@ class Transceiver:
 
 def _candidates(ingresses: Sequence[Sequence[tuple[str, int]]]) -> list[Candidate]:
     """A candidate for each public address, those of the first ingress before all others."""
-    preferences: Iterator[int] = iter(range(MAX_LOCAL_PREFERENCE, 0, -1))
+    addresses = [address for group in ingresses for address in group]
     return [
-        Candidate.host_candidate(host, port, preference)
-        for (host, port), preference in zip((address for group in ingresses for address in group), preferences)
+        Candidate.host_candidate(host, port, MAX_LOCAL_PREFERENCE - place)
+        for place, (host, port) in enumerate(addresses)
     ]

@@ -7,6 +7,6 @@
 
 The supervisor opens every socket, lends them to its children, restarts a child that dies, answers for all of them when
 metrics are asked for, and ends them in order. Read `plan` (what is to run), `supervisor`, `transceivers` and
-`transceiver_process`, then `calls`, which joins signaling to the transceiver. `upgrade` puts a new relay in the place of
-a running one, `admin` is what operators see. Relays keep their own processes: see `voicegate.relay.fleet`.
+`transceiver_process`, then `calls`, which joins signaling to the transceiver. `upgrade` puts a new relay in the place
+of a running one, `admin` is what operators see. Relays keep their own processes: see `voicegate.relay.fleet`.
 """

@@ -6,7 +6,7 @@ Each flag has an environment variable: `--relay-port` is `VOICEGATE_RELAY_PORT` 
 """
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,7 @@ class RelayPlan:
     ingress: int
     first_vip: int
     clusters: tuple[int, ...]
-    registry: Registry = Registry()
+    registry: Registry = field(default_factory=Registry)
     spares: int = 1
     checks_integrity: bool = False
     recovery: tuple[str, ...] = RECOVERIES
@@ -67,7 +67,7 @@ class RelayPlan:
 
 @dataclass(frozen=True, slots=True)
 class TransceiverPlan:
-    """`count` processes behind one HTTP and one signaling port. `slots` are shared by them; None leases them from Redis.
+    """`count` processes behind one HTTP and one signaling port. `slots` are shared by them; None leases them (Redis).
     `ingresses` are the relays that answers may name (None: those that are started beside them), `relays` the only hop
     addresses to accept bundles from, or empty for any that authenticates."""
 

@@ -1,7 +1,7 @@
 """The supervisor: opens the sockets, starts the processes, keeps them running, answers for all of them, ends them.
 
- 1. All sockets are opened, or taken over from the relay that ran before us. What cannot be bound is said in one line, and
-    nothing has been started yet.
+ 1. All sockets are opened, or taken over from the relay that ran before us. What cannot be bound is said in one line,
+    and nothing has been started yet.
  2. Relays first, then transceivers; each says when it is ready. Then a call would succeed, and we say so.
  3. A child that dies is replaced. Its sockets are ours, so packets and connections wait for its successor.
  4. SIGTERM or `/drain`: no new callers, and the end when the last one is gone or the time is up. SIGINT or a second
@@ -27,7 +27,7 @@ from voicegate.net import Child, ChildDied, Snapshot, merge, render
 from voicegate.relay import RelayConfig, RelayHost, RelayIdentity, WorkerSockets
 from voicegate.routing import ConfigurationError, FleetKeys, Registry, TransceiverRecord
 from voicegate.store import SlotLeases
-from voicegate.up.plan import Plan, RelayPlan, TransceiverPlan, plain_ingress
+from voicegate.up.plan import Plan, plain_ingress
 from voicegate.up.sockets import (
     TransceiverSockets,
     address_of,
@@ -158,7 +158,7 @@ class Supervisor:
             keys = FleetKeys.parse(self._plan.secret)
             leases = SlotLeases(self._plan.redis, keys.flow_keys, keys.current, plan.cluster)
             host = plan.name or socket.gethostname()
-            taken = [await leases.take(f"{host}/{index}@{hops[index]}", hop) for index, hop in enumerate(hops)]
+            taken = [await leases.take(f"{host}/{index}@{hop}", hop) for index, hop in enumerate(hops)]
             shares.append(tuple(taken))
             nursery.start_soon(leases.keep)
             self._leases.append(leases)
@@ -272,8 +272,10 @@ class Supervisor:
             async def drain_everything() -> None:
                 await self._draining.wait()
                 async with trio.open_nursery() as drains:
-                    for drained in (*self.transceivers, *self.relays):
-                        drains.start_soon(drained.drain, self._plan.drain_s)
+                    for fleet in self.transceivers:
+                        drains.start_soon(fleet.drain, self._plan.drain_s)
+                    for host in self.relays:
+                        drains.start_soon(host.drain, self._plan.drain_s)
                 self._stopping.set()
 
             nursery.start_soon(drain_everything)
@@ -292,8 +294,10 @@ class Supervisor:
         keys = FleetKeys.parse(secret)
         for leases in self._leases:
             leases.use_keys(keys.flow_keys, keys.current)
-        for user in (*self.relays, *self.transceivers):
-            await user.use_secret(secret)
+        for host in self.relays:
+            await host.use_secret(secret)
+        for fleet in self.transceivers:
+            await fleet.use_secret(secret)
         log.info("SIGHUP: key configurations %s, minting with %d", sorted(keys.hint_keys), keys.current)
 
     # What operators and children ask.

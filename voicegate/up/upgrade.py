@@ -9,8 +9,8 @@
       │    worker 0 reads, a few ms later        │
       │ ── {"hand_over": 1} … {"done": true} ──▶ │     leaves
 
-Whoever may connect to the socket may take the relay, so only its user can. When the new one goes away before it is done,
-the old one serves again.
+Whoever may connect to the socket may take the relay, so only its user can. When the new one goes away before it is
+done, the old one serves again.
 """
 
 import array
@@ -79,13 +79,13 @@ class _Lines:
         message = json.loads(bytes(self._buffer[:end]))
         del self._buffer[: end + 1]
         if not isinstance(message, dict):
-            raise ValueError("not an object")  # noqa: TRY004 - of what came over the wire
+            raise ValueError("not an object")
         return message
 
 
 class Predecessor:
-    """The relay whose place we take. `workers` are its sockets, which are ours too from now on; `admin` is its listening
-    socket for operators, if it has one."""
+    """The relay whose place we take. `workers` are its sockets, which are ours too from now on; `admin` is its
+    listening socket for operators, if it has one."""
 
     def __init__(self, lines: _Lines, workers: tuple[WorkerSockets, ...], admin: socket.socket | None) -> None:
         self.workers = workers
@@ -156,8 +156,7 @@ async def serve_successors(
     listener = trio.socket.socket(socket.AF_UNIX)
     with listener:
         # What lies there is ours, or of a predecessor that is leaving, or of one that was killed.
-        if path.exists() and stat.S_ISSOCK(path.stat().st_mode):
-            path.unlink()
+        _remove_socket(path)
         before = os.umask(0o177)
         try:
             await listener.bind(str(path))
@@ -177,6 +176,11 @@ async def serve_successors(
                 except (OSError, ValueError, KeyError) as error:
                     log.warning("an upgrade was broken off: %r", error)
             await host.fleet.resume()
+
+
+def _remove_socket(path: Path) -> None:
+    if path.exists() and stat.S_ISSOCK(path.stat().st_mode):
+        path.unlink()
 
 
 async def _hand_over(lines: _Lines, host: RelayHost, admin: socket.socket | None) -> bool:
