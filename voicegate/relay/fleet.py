@@ -167,7 +167,8 @@ class RelayFleet:
                     worker = max(process.workers)
                     await self._take(worker)
                     await self._give(free, worker)
-            if len(self._serving) == len(self._sockets):
+            # The first process that is ready serves everybody; said to be standing is a relay whose workers are apart.
+            if len({id(process) for process in self._serving.values()}) == len(self._sockets):
                 self._all_served.set()
 
     async def _give(self, process: _Process, worker: int) -> None:
