@@ -5,11 +5,11 @@
  1. Transceivers, relays and, where it is part of it, a Redis run as commands of their own, as an operator runs them.
  2. Some calls are made with our client: real sockets, ICE, DTLS, SRTP, Opus.
  3. In the middle of the calls something is killed, stalled, moved or replaced.
- 4. Downlink, the longest time between two packets that a caller received counts; uplink, that between two frames that the
-    agent really received, behind the jitter buffer. Packets come every 20 ms, so 20 is no gap at all.
+ 4. Downlink, the longest time between two packets that a caller received counts; uplink, that between two frames that
+    the agent really received, behind the jitter buffer. Packets come every 20 ms, so 20 is no gap at all.
 
-An agent is *speaking*, or *silent*: then it sends each packet back that it gets, and nothing else, so that a caller whose
-packets do not arrive hears nothing.
+An agent is *speaking*, or *silent*: then it sends each packet back that it gets, and nothing else, so that a caller
+whose packets do not arrive hears nothing.
 """
 
 import argparse

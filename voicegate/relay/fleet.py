@@ -125,6 +125,7 @@ class RelayFleet:
         except (ChildDied, trio.TooSlowError):
             if not self._all_served.is_set():
                 raise ChildDied(child.name, child.status) from None
+            self.deaths += 1
             log.error("%s did not start", child.name)
             return
         self._processes.append(process)
@@ -167,8 +168,8 @@ class RelayFleet:
                     worker = max(process.workers)
                     await self._take(worker)
                     await self._give(free, worker)
-            # The first process that is ready serves everybody; said to be standing is a relay whose workers are apart.
-            if len({id(process) for process in self._serving.values()}) == len(self._sockets):
+            # The first process that is ready serves everybody; said to be standing is a relay that is complete.
+            if len(self._processes) == len(self._sockets) + self._spares:
                 self._all_served.set()
 
     async def _give(self, process: _Process, worker: int) -> None:

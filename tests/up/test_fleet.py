@@ -1,0 +1,84 @@
+"""A fleet: two regions on one machine, and relays and transceivers that find each other through Redis."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from tests.up.programs import Programs, call, caller, fetch, free_port, metric, wait_until
+
+REGIONS = ("west", "east")
+FREE = ("--http-port", "0", "--signal-port", "0", "--relay-port", "0")
+
+
+@pytest.mark.parametrize("asked", REGIONS)
+@pytest.mark.parametrize("cluster", [0, 1])
+def test_every_caller_reaches_every_cluster_through_every_ingress(programs: Programs, asked: str, cluster: int) -> None:
+    up = programs.start("up", "--topology", "two-regions", *FREE, "--agent", "echo", "--admin", "127.0.0.1:0")
+    region = up.said["regions"][cluster]
+    assert call(f"{region['signal']}?region={asked}")["received"] > 30
+    text = fetch(f"{up.said['admin']}metrics")[1]
+    for name in REGIONS:
+        packets = metric(text, "voicegate_relay_packets_total", process=f"{name}/relay-0")
+        assert (packets > 60) == (name == asked)
+        inner = metric(text, "voicegate_relay_packets_passed_on_total", process=f"{name}-cluster/relay-0")
+        assert (inner > 30) == (name == REGIONS[cluster])
+    assert f"ingress {asked} for a caller: nearest to region '{asked}' (query): 0 km" in up.log()
+    assert f"{REGIONS[cluster]}/transceiver-0" in up.log()
+
+
+def test_the_second_ingress_is_a_candidate_of_lower_priority(programs: Programs) -> None:
+    words = ["--topology", "two-regions", *FREE, "--agent", "echo", "--second-ingress", "on"]
+    up = programs.start("up", *words)
+    # The first ingress is dead, so ICE itself has to find the other.
+    victim = up.said["processes"]["relay_workers"]
+    assert len(victim) == 4
+    west = up.said["regions"][0]
+    assert call(f"{west['signal']}?region=east")["received"] > 30
+
+
+def test_transceivers_lease_slots_and_relays_find_them(programs: Programs, redis_url: str) -> None:
+    port = free_port()
+    shared = ["--redis", redis_url]
+    transceivers = [programs.transceiver(f"127.0.0.1:{port}", *shared, "--name", f"host-{n}") for n in range(2)]
+    slots = [each.said["registry"]["transceivers"][0]["slots"][0] for each in transceivers]
+    assert slots[0] != slots[1]
+    assert all(last - first == 63 for first, last in slots)
+    relay = programs.relay(port, 0, *shared, "--admin", "127.0.0.1:0")
+    wait_until(lambda: fetch(f"{relay.said['admin']}ready")[0] == 200, "the relay never found anybody")
+    wait_until(lambda: "2 transceivers and 1 relays" in relay.log(), "the relay did not find both")
+    for each in transceivers:
+        assert call(each.said["signal"])["received"] > 30
+    # A host that leaves in order is gone from the registry at once, and its hints lead nowhere.
+    transceivers[1].end()
+    assert call(transceivers[0].said["signal"])["received"] > 30
+
+
+def test_a_client_whose_packets_land_on_another_relay_host_goes_on(programs: Programs, redis_url: str) -> None:
+    ports = [free_port(), free_port()]
+    shared = ["--redis", redis_url, "--admin", "127.0.0.1:0", "--vip", "0"]
+    transceiver = programs.transceiver(f"127.0.0.1:{ports[0]}", "--redis", redis_url)
+    relays = [programs.relay(ports[n], 0, *shared, "--ingress", str(n)) for n in range(2)]
+    admins = [relay.said["admin"] for relay in relays]
+    for admin in admins:
+        wait_until(lambda a=admin: fetch(f"{a}ready")[0] == 200, "the relay never found anybody")  # type: ignore[misc]
+    with caller(transceiver.said["signal"]) as calling:
+        wait_until(
+            lambda: metric(fetch(f"{admins[0]}metrics")[1], "voicegate_relay_redis_rows_total", outcome="written") > 0,
+            "the flow was never written",
+        )
+        # The other host gets the port, as behind a balancer that changed its mind.
+        os.kill(relays[0].process.pid, signal.SIGKILL)
+        relays[0].process.wait()
+        relays[1].end(signal.SIGINT)
+        other = programs.relay(ports[0], 0, *shared, "--ingress", "1")
+        admin = other.said["admin"]
+
+        def speaks() -> bool:
+            return metric(fetch(f"{admin}metrics")[1], "voicegate_relay_packets_total", direction="up") > 50
+
+        wait_until(speaks, "the call never spoke again")
+        assert metric(fetch(f"{admin}metrics")[1], "voicegate_relay_flows_recovered_total", way="cache") == 1
+        assert calling.poll() is None

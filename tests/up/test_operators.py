@@ -1,0 +1,131 @@
+"""What operators can ask of a relay and of transceivers: readiness, counters, draining, other keys."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.up.programs import Programs, call, caller, fetch, free_port, metric, wait_until
+from voicegate.cli import main
+
+ADMIN = ("--admin", "127.0.0.1:0")
+
+
+def test_the_paths_of_a_relay(programs: Programs) -> None:
+    port = free_port()
+    transceiver = programs.transceiver(f"127.0.0.1:{port}")
+    relay = programs.relay(port, 0, "--registry", programs.registry(transceiver), *ADMIN)
+    admin = relay.said["admin"].rstrip("/")
+    assert fetch(f"{admin}/live") == (200, "live\n")
+    assert fetch(f"{admin}/ready") == (200, "ready\n")
+    assert fetch(f"{admin}/drain")[0] == 405
+    assert fetch(f"{admin}/nothing")[0] == 404
+    call(transceiver.said["signal"], 0.5)
+    text = fetch(f"{admin}/metrics")[1]
+    for name in (
+        "voicegate_relay_batch_datagrams_count",
+        "voicegate_relay_bundle_packets_count",
+        "voicegate_relay_added_latency_seconds_count",
+        "voicegate_relay_flows_learned_total",
+        "voicegate_relay_flows_limit",
+    ):
+        assert metric(text, name) > 0, name
+    assert 'voicegate_relay_socket_drops_total{reason="public receive buffer full",process="relay-0"} 0' in text
+
+
+@pytest.mark.parametrize("how", ["signal", "path"])
+def test_a_relay_that_drains_keeps_its_calls_and_leaves_with_the_last(programs: Programs, how: str) -> None:
+    port = free_port()
+    transceiver = programs.transceiver(f"127.0.0.1:{port}")
+    relay = programs.relay(port, 0, "--registry", programs.registry(transceiver), *ADMIN, "--drain", "60")
+    admin = relay.said["admin"].rstrip("/")
+    with caller(transceiver.said["signal"]) as calling:
+        wait_until(lambda: "secured" in transceiver.log(), "the call was never secured")
+        if how == "signal":
+            relay.process.send_signal(signal.SIGTERM)
+        else:
+            assert fetch(f"{admin}/drain", "POST") == (202, "draining\n")
+        wait_until(lambda: fetch(f"{admin}/ready") == (503, "not ready: draining\n"), "it never drained")
+        before = metric(fetch(f"{admin}/metrics")[1], "voicegate_relay_packets_total")
+
+        def goes_on() -> bool:
+            return metric(fetch(f"{admin}/metrics")[1], "voicegate_relay_packets_total") > before + 50
+
+        wait_until(goes_on, "the call did not go on")
+        assert relay.process.poll() is None
+        with caller(transceiver.said["signal"]) as late:
+            wait_until(
+                lambda: metric(fetch(f"{admin}/metrics")[1], "voicegate_relay_drops_total", reason="draining") > 0,
+                "a new call was taken",
+            )
+            assert late.poll() is None
+        assert calling.poll() is None
+    # Its caller is gone, and the transceiver says so within its patience or when it hears goodbye.
+    transceiver.end(signal.SIGINT)
+    relay.wait()
+
+
+def test_the_time_to_drain_is_limited(programs: Programs) -> None:
+    port = free_port()
+    transceiver = programs.transceiver(f"127.0.0.1:{port}")
+    relay = programs.relay(port, 0, "--registry", programs.registry(transceiver), "--drain", "0.5")
+    with caller(transceiver.said["signal"]):
+        wait_until(lambda: "secured" in transceiver.log(), "the call was never secured")
+        relay.end()
+
+
+def test_transceivers_that_drain_take_no_new_calls(programs: Programs) -> None:
+    port = free_port()
+    transceiver = programs.transceiver(f"127.0.0.1:{port}", *ADMIN, "--drain", "60")
+    programs.relay(port, 0, "--registry", programs.registry(transceiver))
+    admin = transceiver.said["admin"].rstrip("/")
+    with caller(transceiver.said["signal"], 3) as calling:
+        wait_until(lambda: "secured" in transceiver.log(), "the call was never secured")
+        assert fetch(f"{admin}/drain", "POST")[0] == 202
+        wait_until(lambda: fetch(f"{transceiver.said['http']}ready")[0] == 503, "it is still ready")
+        output, _ = calling.communicate(timeout=30)
+        assert calling.returncode == 0, output
+    transceiver.wait()
+
+
+def test_keys_are_rotated_while_calls_go_on(programs: Programs, tmp_path: Path) -> None:
+    path = tmp_path / "secrets"
+    assert main(["hint", "rotate", str(path)]) == 0
+    port = free_port()
+    shared = ["--secret-file", str(path)]
+    transceiver = programs.transceiver(f"127.0.0.1:{port}", *shared)
+    relay = programs.relay(port, 0, "--registry", programs.registry(transceiver), *shared)
+    signal_url = transceiver.said["signal"]
+    with caller(signal_url) as calling:
+        wait_until(lambda: "secured" in transceiver.log(), "the call was never secured")
+        for step in range(1, 3):
+            assert main(["hint", "rotate", str(path)]) == 0
+            for program in (relay, transceiver):
+                os.kill(program.process.pid, signal.SIGHUP)
+                wait_until(lambda p=program, n=step: p.log().count("SIGHUP: key") == n, "nobody read it")  # type: ignore[misc]
+            assert call(signal_url, 0.5)["received"] > 10
+        assert "key configurations [0, 1], minting with 1" in transceiver.log()
+        assert calling.poll() is None
+    assert main(["hint", "rotate", str(path)]) == 0
+    for program in (relay, transceiver):
+        os.kill(program.process.pid, signal.SIGHUP)
+        wait_until(lambda p=program: p.log().count("SIGHUP: key") == 3, "nobody read it")  # type: ignore[misc]
+    assert call(signal_url, 0.5)["received"] > 10
+    path.write_text("not a secret")
+    os.kill(relay.process.pid, signal.SIGHUP)
+    wait_until(lambda: "the secrets stay as they are" in relay.log(), "nobody complained")
+    assert call(signal_url, 0.5)["received"] > 10
+
+
+def test_a_relay_that_checks_passwords(programs: Programs) -> None:
+    port = free_port()
+    transceiver = programs.transceiver(f"127.0.0.1:{port}")
+    words = ["--registry", programs.registry(transceiver), *ADMIN, "--check-integrity", "on"]
+    relay = programs.relay(port, 0, *words)
+    assert call(transceiver.said["signal"])["received"] > 30
+    text = fetch(f"{relay.said['admin']}metrics")[1]
+    assert metric(text, "voicegate_relay_drops_total", reason="bad integrity") == 0
+    assert metric(text, "voicegate_relay_flows_learned_total") == 1

@@ -1,0 +1,93 @@
+"""A relay takes the place of a running one: the same sockets, the same flows, no packet lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import stat
+from pathlib import Path
+
+from tests.up.programs import Programs, call, caller, fetch, free_port, metric, wait_until
+
+
+def test_an_upgrade_loses_no_packet_and_no_flow(programs: Programs, tmp_path: Path) -> None:
+    port, hop = free_port(), free_port()
+    transceiver = programs.transceiver(f"127.0.0.1:{port}")
+    words = ["--registry", programs.registry(transceiver), "--workers", "2", "--admin", f"127.0.0.1:{free_port()}"]
+    words += ["--upgrade-socket", str(tmp_path / "upgrade")]
+    old = programs.relay(port, hop, *words)
+    assert stat.S_IMODE(os.stat(tmp_path / "upgrade").st_mode) == 0o600
+    with caller(transceiver.said["signal"], 6) as one, caller(transceiver.said["signal"], 6) as two:
+        wait_until(lambda: transceiver.log().count("secured") == 2, "the calls were never secured")
+        for _ in range(2):
+            new = programs.relay(port, hop, *words)
+            old.wait()
+            assert new.said["relay"] == old.said["relay"]
+            assert new.said["admin"] == old.said["admin"]
+            text = fetch(f"{new.said['admin']}metrics")[1]
+            assert metric(text, "voicegate_relay_flows_recovered_total", way="cache") == 2
+            assert metric(text, "voicegate_relay_flows_learned_total") == 0
+            assert metric(text, "voicegate_relay_drops_total", reason="unknown flow") == 0
+            old = new
+        for each in (one, two):
+            output, errors = each.communicate(timeout=30)
+            report = json.loads(output)
+            assert (each.returncode, errors) == (0, "")
+            assert report["lost"] == 0
+            # Echoed, so what was lost on the way up would be missing here.
+            assert report["sent"] - report["received"] <= 3
+    assert call(transceiver.said["signal"])["received"] > 30
+
+
+def test_an_upgrade_that_is_broken_off_changes_nothing(programs: Programs, tmp_path: Path) -> None:
+    port = free_port()
+    transceiver = programs.transceiver(f"127.0.0.1:{port}")
+    path = tmp_path / "upgrade"
+    registry = programs.registry(transceiver)
+    relay = programs.relay(port, 0, "--registry", registry, "--upgrade-socket", str(path))
+    for said in (
+        b"",
+        b"noise\n",
+        b"[]\n",
+        b'{"take_over": 99}\n',
+        b'{"take_over": 1}\n',
+        b'{"take_over": 1}\n{"hand_over": 0}\n',
+        b'{"take_over": 1}\n{"hand_over": "x"}\n',
+        b'{"take_over": 1}\n{"hand_over": 7}\n',
+        b'{"take_over": 1}\n{"else": 0}\n',
+    ):
+        with socket.socket(socket.AF_UNIX) as successor:
+            successor.settimeout(10)
+            successor.connect(str(path))
+            successor.sendall(said)
+            if said:
+                successor.recv(100)
+        assert call(transceiver.said["signal"], 0.5)["received"] > 10
+    relay.end()
+    # A socket file that nobody listens at is no obstacle.
+    assert path.exists()
+    programs.relay(port, 0, "--registry", registry, "--upgrade-socket", str(path))
+    assert call(transceiver.said["signal"], 0.5)["received"] > 10
+
+
+def test_a_killed_relay_comes_back_on_the_same_ports(programs: Programs) -> None:
+    port, hop = free_port(), free_port()
+    transceiver = programs.transceiver(f"127.0.0.1:{port}", agent="parrot")
+    words = ["--registry", programs.registry(transceiver), "--admin", "127.0.0.1:0"]
+    relay = programs.relay(port, hop, *words)
+    with caller(transceiver.said["signal"]) as calling:
+        wait_until(lambda: "secured" in transceiver.log(), "the call was never secured")
+        os.kill(relay.process.pid, signal.SIGKILL)
+        relay.process.wait()
+        again = programs.relay(port, hop, *words)
+        admin = again.said["admin"]
+
+        def speaks() -> bool:
+            return metric(fetch(f"{admin}metrics")[1], "voicegate_relay_packets_total", direction="up") > 50
+
+        wait_until(speaks, "the call never spoke again")
+        text = fetch(f"{admin}metrics")[1]
+        assert metric(text, "voicegate_relay_flows_recovered_total", way="answer") == 1
+        assert calling.poll() is None
