@@ -2,12 +2,38 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import urllib.request
+from pathlib import Path
 
 import pytest
 
 from tests.up.programs import Programs, call, caller, fetch, free_port, metric, wait_until
+from voicegate.dtls import Certificate
+from voicegate.ice import Candidate, IceCredentials
+from voicegate.sdp import OfferParameters, build_offer
+
+
+def offer_from(http: str, host: str) -> str:
+    """The answer to an offer of somebody at this address."""
+    offer = build_offer(
+        OfferParameters(
+            session_id=1,
+            ice=IceCredentials("some", "p" * 22),
+            fingerprint=Certificate.generate().fingerprint,
+            candidates=(Candidate.host_candidate(host, 9),),
+            ssrc=1,
+            cname="some",
+        )
+    )
+    request = urllib.request.Request(  # noqa: S310 - http only
+        f"{http}v1/realtime/calls", offer.encode(), {"Content-Type": "application/sdp"}
+    )
+    with urllib.request.urlopen(request, timeout=30) as reply:  # noqa: S310 - as above
+        return str(reply.read().decode())
+
 
 REGIONS = ("west", "east")
 FREE = ("--http-port", "0", "--signal-port", "0", "--relay-port", "0")
@@ -29,14 +55,37 @@ def test_every_caller_reaches_every_cluster_through_every_ingress(programs: Prog
     assert f"{REGIONS[cluster]}/transceiver-0" in up.log()
 
 
-def test_the_second_ingress_is_a_candidate_of_lower_priority(programs: Programs) -> None:
-    words = ["--topology", "two-regions", *FREE, "--agent", "echo", "--second-ingress", "on"]
-    up = programs.start("up", *words)
-    # The first ingress is dead, so ICE itself has to find the other.
-    victim = up.said["processes"]["relay_workers"]
-    assert len(victim) == 4
-    west = up.said["regions"][0]
-    assert call(f"{west['signal']}?region=east")["received"] > 30
+def test_ice_fails_over_to_the_second_ingress(programs: Programs, tmp_path: Path) -> None:
+    nobody, port = free_port(), free_port()
+    ingresses = tmp_path / "ingresses.json"
+    places = [("dead", [50.1, 8.7], nobody), ("alive", [37.8, -122.4], port)]
+    ingresses.write_text(
+        json.dumps(
+            [
+                {"name": name, "region": name, "location": location, "addresses": [f"127.0.0.1:{at}"]}
+                for name, location, at in places
+            ]
+        )
+    )
+    words = ["--ingresses", str(ingresses), "--second-ingress", "on"]
+    transceiver = programs.transceiver(f"127.0.0.1:{port}", *words)
+    programs.relay(port, 0, "--registry", programs.registry(transceiver))
+    assert call(f"{transceiver.said['signal']}?region=dead")["received"] > 30
+    assert "ingress dead for a caller: nearest to region 'dead' (query): 0 km" in transceiver.log()
+
+
+def test_one_relay_serves_both_ip_versions(programs: Programs) -> None:
+    words = ["--relay-host", "127.0.0.1,::1", "--agent", "echo", "--admin", "127.0.0.1:0"]
+    up = programs.start("up", *FREE, *words)
+    four, six = up.said["relays"]["relay"]
+    assert (four.rpartition(":")[0], six.rpartition(":")[0]) == ("127.0.0.1", "[::1]")
+    assert four.rpartition(":")[2] == six.rpartition(":")[2]
+    assert call(up.said["signal"])["received"] > 30
+    for address, local in ((four, "127.0.0.1"), (six, "::1")):
+        # The answer names both; a caller without one of them uses the other.
+        answer = offer_from(up.said["http"], local)
+        host, _, port = address.rpartition(":")
+        assert f" {host.strip('[]')} {port} typ host" in answer
 
 
 def test_transceivers_lease_slots_and_relays_find_them(programs: Programs, redis_url: str) -> None:
