@@ -85,6 +85,19 @@ def test_a_sibling_stands_in_where_there_is_no_spare(programs: Programs) -> None
     wait_until(apart, "a worker is missing")
 
 
+def test_a_worker_that_hangs_is_replaced(programs: Programs) -> None:
+    signal_url, processes, admin = start(programs)
+    (worker,) = processes["relay_workers"]
+    with caller(signal_url) as calling:
+        wait_until(lambda: packets(admin) > 100, "the call never spoke")
+        os.kill(worker, signal.SIGSTOP)
+        wait_until(lambda: not is_alive(worker), "it still hangs")
+        wait_until(lambda: packets(admin) > 100, "the call never spoke again")
+        # Known from the answers that waited on the hop, or from the supervisor, whichever came first.
+        assert recovered(admin, "answer") + recovered(admin, "cache") == 1
+        assert calling.poll() is None
+
+
 def test_processes_that_keep_dying_leave_the_relay_alive(programs: Programs) -> None:
     signal_url, processes, admin = start(programs)
     supervisor = processes["supervisor"]

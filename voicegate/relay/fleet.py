@@ -21,7 +21,16 @@ import trio
 from voicegate.net import Child, ChildDied, Snapshot, spawn
 from voicegate.relay.config import RelayConfig
 from voicegate.relay.flow import FlowState
-from voicegate.relay.limits import ADOPT_LIMIT_S, FIRST_PAUSE_S, LONGEST_PAUSE_S, START_LIMIT_S, STEADY_S, STOP_GRACE_S
+from voicegate.relay.limits import (
+    ADOPT_LIMIT_S,
+    FIRST_PAUSE_S,
+    LONGEST_PAUSE_S,
+    START_LIMIT_S,
+    STEADY_S,
+    STOP_GRACE_S,
+    WATCH_INTERVAL_S,
+    WATCH_LIMIT_S,
+)
 from voicegate.relay.memory import FlowMemory
 from voicegate.relay.rows import GONE, pages, unpack_rows
 from voicegate.routing import FLOW_KEY_LENGTH, Registry
@@ -137,7 +146,7 @@ class RelayFleet:
             if self._is_draining:
                 await child.notify("drain")
             await self._assign()
-            status = await child.wait()
+            status = await self._wait(child)
         finally:
             if process in self._processes:
                 self._processes.remove(process)
@@ -150,6 +159,27 @@ class RelayFleet:
         orphans = ", ".join(f"worker {worker}" for worker in sorted(process.workers)) or "nobody"
         log.error("%s (%s) ended with status %s", child.name, orphans, status)
         await self._assign()
+
+    async def _wait(self, child: Child) -> int:
+        """Wait for the end of a process, and see to it if the process lives and does nothing."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch, child)
+            status = await child.wait()
+            nursery.cancel_scope.cancel()
+        return status
+
+    async def _watch(self, child: Child) -> None:
+        while True:
+            await trio.sleep(WATCH_INTERVAL_S)
+            try:
+                with trio.fail_after(WATCH_LIMIT_S):
+                    await child.ask("ping")
+            except ChildDied:
+                return
+            except trio.TooSlowError:
+                log.error("%s did not answer for %g s and is killed", child.name, WATCH_LIMIT_S)
+                child.kill()
+                return
 
     # Workers are given to processes.
 
@@ -253,7 +283,8 @@ class RelayFleet:
 
     async def _tell_all(self, topic: str, body: object) -> None:
         for process in tuple(self._processes):
-            await process.child.notify(topic, body)
+            # One that does not read is about to be killed, and its successor starts with the newest configuration.
+            process.child.notify_nowait(topic, body)
 
     async def idle_s(self) -> float | None:
         """How long no client with a flow was heard; None if no flow is left."""

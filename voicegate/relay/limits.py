@@ -83,6 +83,10 @@ START_LIMIT_S = 60.0
 ADOPT_LIMIT_S = 2.0
 """A process that does not answer within this time is taken for dead: its packets wait."""
 
+WATCH_INTERVAL_S, WATCH_LIMIT_S = 0.5, 1.0
+"""Every process is asked this often whether it is there, and killed if it does not answer: a worker never does anything
+for longer than some milliseconds, so by then it hangs, and its packets with it."""
+
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 5.0
 """Between the death of a process and its successor: at once at first, and ever longer for one that dies at each
 start."""

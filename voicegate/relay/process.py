@@ -44,6 +44,7 @@ class RelayProcess:
             "drain": self.drain,
             "idle": self.idle_s,
             "metrics": self.metrics,
+            "ping": lambda _: True,
         }
         for topic, handler in handlers.items():
             control.answer(topic, handler)
