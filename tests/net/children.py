@@ -18,6 +18,7 @@ async def obedient(control: ControlChannel) -> None:
     """Echo the configuration, answer, log, stop when told to."""
     control.answer("double", lambda body: 2 * body)
     control.answer("say", lambda body: log.warning("%s", body))
+    control.answer("count", lambda body: [control.notify("counted", number) for number in range(body)] and body)
     control.ready({"pid": os.getpid(), "name": control.name, "configuration": control.configuration})
     await control.stop_requested.wait()
 

@@ -68,6 +68,16 @@ async def test_questions_may_overlap() -> None:
     assert answers == {number: 2 * number for number in range(300)}
 
 
+async def test_what_a_child_tells_comes_before_its_next_answer() -> None:
+    heard: list[int] = []
+    with trio.fail_after(GRACE_S):
+        async with spawn("relay-0", "children", ["obedient"]) as child:
+            child.hear("counted", heard.append)
+            await child.wait_ready()
+            assert await child.ask("count", 100) == 100
+            assert heard == list(range(100))
+
+
 async def test_log_lines_come_under_the_childs_name(caplog: pytest.LogCaptureFixture) -> None:
     with trio.fail_after(GRACE_S):
         async with spawn("relay-0", "children", ["obedient"]) as child:
