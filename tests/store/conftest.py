@@ -52,7 +52,7 @@ class RedisServer:
     def start(self) -> None:
         command = ["redis-server", "--port", "0", "--unixsocket", str(self._socket), "--dir", str(self._folder)]
         self._process = subprocess.Popen(  # noqa: S603 - our own words
-            [*command, "--save", "", "--appendonly", "no", "--daemonize", "no"],  # noqa: S607 - as installed
+            [*command, "--save", "", "--appendonly", "no", "--daemonize", "no"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
         )
@@ -129,11 +129,11 @@ SHORT = {
     "EXCHANGE_LIMIT_S": 1.0,
     "REDIS_PAUSE_S": 0.05,
     "WRITE_INTERVAL_S": 0.01,
-    "UNKNOWN_S": 0.5,
-    "LEASE_S": 0.6,
-    "RENEW_INTERVAL_S": 0.1,
+    "UNKNOWN_S": 0.3,
+    "LEASE_S": 0.3,
+    "RENEW_INTERVAL_S": 0.06,
     "SNAPSHOT_INTERVAL_S": 0.05,
-    "FORGET_AFTER_S": 0.8,
+    "FORGET_AFTER_S": 0.4,
 }
 
 
@@ -165,7 +165,7 @@ async def running(*tasks: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
 async def eventually(is_so: Callable[[], object]) -> None:
     """Wait until it is so."""
     with trio.fail_after(PATIENCE_S):
-        while not is_so():
+        while not is_so():  # noqa: ASYNC110 - it happens in Redis or in a thread
             await trio.sleep(0.01)
 
 

@@ -60,16 +60,16 @@ async def test_an_answer_that_comes_late_is_nobody_elses(server: RedisServer) ->
 
 
 async def test_an_exchange_that_never_ends_is_left_behind(shorten: Callable[..., None], server: RedisServer) -> None:
-    shorten(EXCHANGE_LIMIT_S=0.3)
+    shorten(EXCHANGE_LIMIT_S=0.2)
     link = RedisLink(server.url)
     began = trio.current_time()
     with pytest.raises(StoreDownError):
-        await link.call(lambda redis: time.sleep(0.9))
+        await link.call(lambda redis: time.sleep(0.7))
     # The connection is still in use, so the next one waits for it, and not for long either.
     with pytest.raises(StoreDownError):
         await link.call(ping)
-    assert trio.current_time() - began < 0.8
-    await trio.sleep(0.5)
+    assert trio.current_time() - began < 0.6
+    await trio.sleep(0.4)
     assert await link.call(ping)
 
 
