@@ -43,6 +43,21 @@ async def test_rows_wait_for_a_redis_that_is_stalled(server: RedisServer) -> Non
         assert await read(store, *map(flow_key, range(4))) == [(flow_key(1), 1), (flow_key(3), 3)]
 
 
+async def test_a_row_that_could_not_be_written_does_not_come_after_a_newer_one(server: RedisServer) -> None:
+    store = store_of(server)
+    async with running(store.run):
+        store.note([(flow_key(2), 2)])
+        await written(store)
+        server.pause()
+        store.note([(flow_key(1), 1), (flow_key(2), 3)])
+        await eventually(lambda: store.waiting_rows == 2 and not store._waiting)
+        store.note([(flow_key(1), ROUTE), (flow_key(2), None)])
+        await eventually(lambda: not store.is_up)
+        server.resume()
+        await eventually(lambda: not store.waiting_rows)
+        assert await read(store, flow_key(1), flow_key(2)) == [(flow_key(1), ROUTE)]
+
+
 @pytest.mark.parametrize("with_data", [True, False])
 async def test_rows_wait_for_a_redis_that_starts_again(server: RedisServer, with_data: bool) -> None:
     store = store_of(server)

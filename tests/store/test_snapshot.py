@@ -299,7 +299,7 @@ async def test_a_relay_keeps_what_it_knows_and_learns_again(server: RedisServer,
     async with running(leases.keep), watching(reader, RELAY) as told:
         await eventually(lambda: told)
         getattr(server, trouble)()
-        await trio.sleep(0.7)
+        await trio.sleep(1.0)
         assert told == [Registry((first,), (RELAY,))]
         {"pause": server.resume, "kill": server.start, "fill": server.make_room}[trouble]()
         second = await leases.take("t1", OTHER_HOP)
