@@ -15,10 +15,16 @@ log = logging.getLogger("children")
 
 
 async def obedient(control: ControlChannel) -> None:
-    """Echo the configuration, answer, log, stop when told to."""
+    """Echo the configuration, answer, log, count, stop when told to."""
+
+    def count(most: int) -> int:
+        for number in range(most):
+            control.notify("counted", number)
+        return most
+
     control.answer("double", lambda body: 2 * body)
     control.answer("say", lambda body: log.warning("%s", body))
-    control.answer("count", lambda body: [control.notify("counted", number) for number in range(body)] and body)
+    control.answer("count", count)
     control.ready({"pid": os.getpid(), "name": control.name, "configuration": control.configuration})
     await control.stop_requested.wait()
 

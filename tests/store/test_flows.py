@@ -13,6 +13,7 @@ from tests.store.conftest import CURRENT, KEYS, STRANGERS, RedisServer, eventual
 from voicegate.routing import FleetKeys, FlowRecord, FlowRefusal, pack_route
 from voicegate.store import FlowStore, RedisLink
 from voicegate.store.flows import KEY_PREFIX, Row
+from voicegate.store.limits import READERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,10 +110,11 @@ async def test_many_rows_take_few_crossings_into_a_thread(server: RedisServer, m
     async with running(store.run):
         store.note((key, ROUTE) for key in keys)
         await written(store)
-        assert crossings == 4
+        # Four batches, and the greeting of each reader.
+        assert crossings == 4 + READERS
         reads_before = server.now.info("stats")["total_reads_processed"]
         assert len(await read(store, *keys)) == 2_000
-    assert crossings == 4 + 20
+    assert crossings == 4 + READERS + 20
     assert server.calls("mget") == 20
     # And as few exchanges on the wire: a read of the server for each, some more for what is long.
     assert server.now.info("stats")["total_reads_processed"] - reads_before < 60

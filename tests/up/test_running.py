@@ -154,7 +154,7 @@ def test_the_operators_paths(voicegate_up: Callable[..., Any]) -> None:
     assert metric(text, "voicegate_signaling_offers_answered_total") == 12
     assert metric(text, "voicegate_transceiver_ends_total") == 12
     assert metric(text, "voicegate_relay_packets_total", direction="down") > 12
-    for reason in ("bad hint", "unknown flow", "hop tag", "amplification"):
+    for reason in ("bad hint", "unknown slot", "hop tag", "amplification"):
         assert f'voicegate_relay_drops_total{{reason="{reason}",process="relay-0"}} 0' in text
 
 

@@ -137,7 +137,7 @@ class RelayHost:
         if self._store is not None:
             self._store.use_keys(keys.flow_keys, keys.current)
         if self._reader is not None:
-            self._reader.use_keys(keys.flow_keys)
+            self._reader.use_keys(keys.flow_keys, keys.current)
         await self.fleet.use_secret(secret)
 
     async def drain(self, limit_s: float) -> None:
@@ -190,10 +190,17 @@ class RelayHost:
 
 
 def _beside(ours: Registry, found: Registry) -> Registry:
-    """What we were told, and what was found besides. Of a relay or a transceiver in both, what was found is newer."""
-    names = {record.name for record in found.transceivers}
+    """What we were told, and what was found besides. What was found is newer, so a transceiver that we were told of is
+    left out where its name or one of its slots was found, and a relay where its number was."""
     numbers = {record.ingress for record in found.relays}
+
+    def is_superseded(ours: TransceiverRecord) -> bool:
+        return any(
+            ours.name == other.name or (ours.cluster == other.cluster and ours.overlaps(other))
+            for other in found.transceivers
+        )
+
     return Registry(
-        (*(record for record in ours.transceivers if record.name not in names), *found.transceivers),
+        (*(record for record in ours.transceivers if not is_superseded(record)), *found.transceivers),
         (*(record for record in ours.relays if record.ingress not in numbers), *found.relays),
     )

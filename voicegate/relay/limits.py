@@ -64,12 +64,6 @@ one waits five seconds in the worst case, and would have sent a check by then.""
 MISS_AGAIN_S = 1.0
 """An address that nobody knew is not asked for again this long (a negative cache)."""
 
-MAX_STORE_READS = 20
-"""Reads of the flow cache under way or waiting in a supervisor; each asks for up to 100 rows. What comes on top is not
-asked for: its packets come again."""
-
-STORE_READ_ROWS = 100
-"""Rows in one read."""
 
 IDLE_BEFORE_LEAVING_S = 7.0
 """A relay that drains leaves when no client was heard this long; the slowest browsers check every five seconds."""

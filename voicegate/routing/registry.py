@@ -36,6 +36,14 @@ class TransceiverRecord:
     generation: int
     hop: HopAddress
 
+    def overlaps(self, other: "TransceiverRecord") -> bool:
+        """Whether the two have a slot number in common."""
+        return any(
+            first <= other_last and other_first <= last
+            for first, last in self.slots
+            for other_first, other_last in other.slots
+        )
+
     def to_json(self) -> dict[str, Any]:
         """The JSON object of this record."""
         host, port = self.hop

@@ -227,6 +227,13 @@ class FlowStore:
 
     async def _read_rows(self) -> None:
         link = RedisLink(self._url)
+        # Whoever asks first has packets on the way: the library is imported and the connection made before that.
+        try:
+            await link.call(lambda redis: redis.ping())
+        except StoreRefusedError as error:
+            log.debug("a PING was refused: %s", error)
+        except StoreDownError as error:
+            self._note_silence(error)
         while True:
             while not self._wanted:
                 await self._readers.park()

@@ -160,9 +160,19 @@ class Supervisor:
             host = plan.name or socket.gethostname()
             taken = [await leases.take(f"{host}/{index}@{hop}", hop) for index, hop in enumerate(hops)]
             shares.append(tuple(taken))
-            nursery.start_soon(leases.keep)
+            nursery.start_soon(self._keep_leases, leases, len(shares) - 1, nursery)
             self._leases.append(leases)
         return shares
+
+    async def _keep_leases(self, leases: SlotLeases, region: int, nursery: trio.Nursery) -> None:
+        """Renew leases. A transceiver that lost its slots gets others, and begins anew with them: the checks of its
+        callers lead elsewhere by now."""
+
+        async def lease_again(name: str) -> None:
+            fleet = self.transceivers[region]
+            await fleet.move(name, await leases.take(name, fleet.hop_of(name)))
+
+        await leases.keep(lambda name: nursery.start_soon(lease_again, name))
 
     async def _start_relays(
         self,

@@ -3,7 +3,7 @@
 import ipaddress
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import trio
@@ -148,6 +148,7 @@ class TransceiverFleet:
     _children: dict[str, Child] = field(default_factory=dict)
     _stopping: trio.Event = field(default_factory=trio.Event)
     _is_draining: bool = False
+    _moved: dict[str, TransceiverRecord] = field(default_factory=dict)
 
     @property
     def pids(self) -> list[int]:
@@ -182,7 +183,7 @@ class TransceiverFleet:
         while not self._stopping.is_set():
             began = trio.current_time()
             status = None
-            configuration = {**self.region.configurations[index].to_json(), "secret": self.secret}
+            configuration = {**self._configuration(index), "secret": self.secret}
             async with spawn(name, MODULE, configuration=configuration, sockets=lent) as child:
                 child.answer("metrics", lambda _: self.metrics())
                 child.answer("hang_up", self._hang_up)
@@ -203,6 +204,27 @@ class TransceiverFleet:
             pause_s = FIRST_PAUSE_S if trio.current_time() - began > STEADY_S else min(2 * pause_s, LONGEST_PAUSE_S)
             with trio.move_on_after(pause_s):
                 await self._stopping.wait()
+
+    def _configuration(self, index: int) -> dict[str, Any]:
+        configuration = self.region.configurations[index]
+        moved = self._moved.get(self.region.registry[index].name)
+        if moved is not None:
+            ((first, last),) = moved.slots
+            configuration = replace(
+                configuration, first_slot=first, slot_count=last - first + 1, generation=moved.generation
+            )
+        return configuration.to_json()
+
+    def hop_of(self, name: str) -> HopAddress:
+        """Where a transceiver takes bundles."""
+        return next(record.hop for record in self.region.registry if record.name == name)
+
+    async def move(self, name: str, record: TransceiverRecord) -> None:
+        """Have a transceiver begin anew, with the slots of this record."""
+        self._moved[name] = record
+        child = self._children.get(name)
+        if child is not None:
+            await child.stop(STOP_GRACE_S)
 
     async def _is_ready(self, child: Child) -> bool:
         with trio.move_on_after(START_LIMIT_S):
