@@ -46,6 +46,11 @@ def binding_response(size: int = 60) -> bytes:
     return b"\x01\x01\x00\x00\x21\x12\xa4\x42" + secrets.token_bytes(size - 8)
 
 
+def answer_to(check: bytes, size: int = 60) -> bytes:
+    """The answer to a check: it has the transaction of that."""
+    return binding_response(size)[:8] + check[8:20] + bytes(size - 20)
+
+
 class FakeTransceiver:
     """The other end of the hop: `received` are (client, payload, 22-octet entry)."""
 
