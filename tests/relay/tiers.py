@@ -88,7 +88,7 @@ class Transceiver:
 class Relay:
     """All workers of a relay."""
 
-    def __init__(  # noqa: PLR0913 - what a relay consists of
+    def __init__(
         self, tiers: Tiers, record: RelayRecord, *, vips: Sequence[int] = (), first_vip: int = 255, **options: Any
     ) -> None:
         self.record = record
