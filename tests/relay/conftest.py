@@ -36,8 +36,11 @@ RTP = b"\x80\x6f" + bytes(38)
 DTLS = b"\x16\xfe\xfd" + bytes(60)
 
 
-def binding_request(ufrag: str, pwd: str | None = "no business of a relay") -> bytes:
-    """A check as a client sends it, or without any integrity."""
+NO_BUSINESS_OF_A_RELAY = "that does not check integrity"
+
+
+def binding_request(ufrag: str, pwd: str | None = NO_BUSINESS_OF_A_RELAY) -> bytes:
+    """A check as a client sends it, with this password, or without any integrity."""
     attributes = {USERNAME: f"{ufrag}:client".encode(), PRIORITY: bytes(4)}
     message = StunMessage(BINDING_REQUEST, secrets.token_bytes(12), attributes)
     return message.serialize(None if pwd is None else pwd.encode())
