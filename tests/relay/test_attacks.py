@@ -61,10 +61,17 @@ Datagrams = Iterator[tuple[str, bytes]]
 def rig(request: pytest.FixtureRequest) -> Any:
     rig = Rig(batched=request.param)
     rig.establish(VICTIM, OWNER)
-    for seen in (*rig.to_transceivers, *rig.to_clients):
-        seen.clear()
+    forget(rig)
     yield rig
     rig.close()
+
+
+def forget(rig: Rig) -> None:
+    """Whatever anybody got so far."""
+    for packets in rig.to_transceivers:
+        packets.clear()
+    for heard in rig.to_clients:
+        heard.clear()
 
 
 def call_goes_on(rig: Rig) -> None:
@@ -245,8 +252,7 @@ def test_nothing_passes_and_the_call_goes_on(
     rig.establish(2, OTHER)
     rig.from_transceiver(OTHER, (2, RELEASED, b""))
     rig.relay()
-    for seen in (*rig.to_transceivers, *rig.to_clients):
-        seen.clear()
+    forget(rig)
     for who, data in attack(rig):
         send(rig, who, data)
         call_goes_on(rig)
