@@ -238,6 +238,16 @@ class TestMisses:
         assert misses.asked == 3 * MAX_MISSES_PER_S
         assert misses.not_asked == 6 * MAX_MISSES_PER_S
 
+    def test_a_router_tells_addresses_apart(self) -> None:
+        fleet = Fleet(vips=(4, 4))
+        misses = Misses()
+        fleet.restart(misses=misses)
+        for port in range(1, 50):
+            for vip in (0, 1):
+                fleet.from_client(RTP, address=("192.0.2.10", port), vip=vip)
+        assert misses.take() == []
+        assert fleet.drops() == {"UNKNOWN_FLOW": 98}
+
     def test_a_flood_in_which_no_address_comes_twice_asks_for_next_to_nothing(self) -> None:
         misses = Misses()
         asked = sum(
@@ -283,6 +293,9 @@ class TestJournal:
             fleet.from_client(RTP)
             sweep(fleet)
             assert told(journal) == {KEY: FIRST}
+            sweep(fleet)
+            sweep(fleet)
+            assert told(journal) == {}
         assert NOTE_AGAIN_S < ROW_TTL_S / 2
 
     def test_answered_flows_are_not_told(self, fleet: Fleet) -> None:
@@ -331,6 +344,17 @@ class TestJournal:
         assert told(journal) == {KEY: pack_route(0, 103, 1)}
         sweep(fleet)
         assert told(journal) == {}
+
+    def test_the_former_route_does_not_outlive_a_takeover(self, fleet: Fleet) -> None:
+        journal = fleet.journal
+        second = fleet.transceivers[1]
+        fleet.router.recall(KEY, FIRST, FlowState.VALIDATED, fleet.now)
+        fleet.now += OWNER_SILENCE_S + 1
+        check = binding_request(second.hint(slot=3))
+        fleet.from_client(check, *(binding_request(second.hint(slot=4)) for _ in range(20)))
+        second.send(second.received[0][2], answer_to(check), LIVE)
+        # So many checks were on their way that this one is not known any more; some route leads to who answered it.
+        assert told(journal) == {KEY: SECOND}
 
     def test_a_flow_that_moves_to_another_holder_of_its_slot_is_told_and_goes_on(self, fleet: Fleet) -> None:
         journal = fleet.journal

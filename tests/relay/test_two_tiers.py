@@ -12,6 +12,7 @@ from tests.relay.tiers import Relay, Tiers, Transceiver
 from voicegate.relay import FlowState
 from voicegate.relay.flow import NO_ROUTE, REMOTE
 from voicegate.relay.limits import MAX_FLOWS_PER_HINT, OWNER_SILENCE_S
+from voicegate.relay.misses import Misses
 from voicegate.relay.rows import GONE
 from voicegate.routing import (
     ANSWERED,
@@ -127,6 +128,23 @@ class TestLoss:
         assert tiers.clusters[0].drops() == {"NO_FLOW": 2}
         assert len(tiers.near.heard()) == heard
         assert len(tiers.near.routers[0].flows) == 1
+
+    def test_the_cluster_relay_asks_for_flows_of_another_relays_clients(self) -> None:
+        misses = Misses()
+        tiers = Tiers(misses=misses, rebuild_from_answers=False)
+        first = tiers.transceivers[0]
+        entry = tiers.establish(first)
+        tiers.clusters[0].forget()
+        tiers.from_client(RTP)
+        assert misses.take() == []
+        tiers.from_client(RTP, binding_response(), binding_response())
+        (key,) = misses.take()
+        assert key == entry[:19]
+        tiers.clusters[0].routers[0].recall(key, pack_route(0, 0, 1), FlowState.ANSWERED, tiers.now)
+        tiers.from_client(RTP + b"again")
+        assert first.payloads[-1] == RTP + b"again"
+        first.send(RTP + b"and back", LIVE)
+        assert tiers.near.heard()[-1] == RTP + b"and back"
 
     def test_rebuilding_can_be_switched_off(self) -> None:
         tiers = Tiers(rebuild_from_answers=False)
