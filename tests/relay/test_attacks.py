@@ -296,6 +296,22 @@ def test_checks_with_a_good_hint_from_a_live_address_get_their_answers_and_nothi
     assert flow.route == pack_route(0, 0, 1)
 
 
+def test_the_former_owner_may_answer_what_reached_it_and_no_more(rig: Rig) -> None:
+    rig.from_client(VICTIM, RTP)
+    rig.now += OWNER_SILENCE_S + 1
+    rig.from_client(VICTIM, binding_request(rig.hints[OTHER]))
+    rig.relay()
+    rig.from_transceiver(OTHER, (VICTIM, ANSWERED, binding_response()))
+    rig.relay()
+    forget(rig)
+    for _ in range(100):
+        rig.from_transceiver(OWNER, (VICTIM, LIVE, binding_response(100)), (VICTIM, LIVE, RTP))
+        rig.relay()
+    assert 0 < sum(len(data) * count for data, count in rig.to_clients[VICTIM].items()) <= MAX_CONTENDER_OCTETS
+    assert RTP not in rig.to_clients[VICTIM]
+    assert drops(rig) == {"NOT_OWNER": 200 - MAX_CONTENDER_OCTETS // 100}
+
+
 def test_rows_of_a_flow_cache_move_no_live_flow(rig: Rig) -> None:
     key = rig.entry(VICTIM, 0)[:FLOW_KEY_LENGTH]
     for state in (FlowState.ANSWERED, FlowState.VALIDATED):

@@ -159,9 +159,11 @@ class Flow:
     def pass_to(self, transceiver: HopAddress, now: float) -> None:
         """Change the owner. The new one has proved nothing yet about who receives what is sent here."""
         credit = self.contender_octets if transceiver == self.contender else 0
-        # The former owner may still answer the checks that reached it.
+        # The former owner may still answer the checks that reached it. What comes over a validated flow is not counted
+        # in the fast lane, and need not be: its client receives what is sent there.
+        came = MAX_CONTENDER_OCTETS if self.state is FlowState.VALIDATED else AMPLIFICATION_FACTOR * self.up_octets
         self.contender = self.owner
-        self.contender_octets = min(AMPLIFICATION_FACTOR * self.up_octets, MAX_CONTENDER_OCTETS)
+        self.contender_octets = min(came, MAX_CONTENDER_OCTETS)
         self.owner, self.route = transceiver, NO_ROUTE
         self.last_heard = now
         self.state = FlowState.PENDING
