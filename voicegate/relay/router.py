@@ -205,7 +205,7 @@ class Router:
                 flow = self._appeared(entry, vip, address)
             else:
                 entry = flow.entry
-        owner = self._leads_to(
+        owner = self._slots.route(route) or self._leads_to(
             route, entry[:FLOW_KEY_LENGTH], remote=vip == REMOTE, present=None if flow is None else flow.owner
         )
         if owner is None:
