@@ -91,3 +91,42 @@ def test_misuse_is_told() -> None:
         counter.add()
     with pytest.raises(LocalError, match="instead of"):
         counter.add(cause="x")
+
+
+def test_a_distribution_that_somebody_else_keeps_is_read_at_each_scrape() -> None:
+    registry = MetricsRegistry()
+    sizes: dict[tuple[str, ...], tuple[list[int], float]] = {("up",): ([0, 0, 0], 0.0)}
+    registry.read_histogram("voicegate_batch_datagrams", "Datagrams.", [1.0, 8.0], lambda: sizes, "direction")
+    sizes["up",] = [2, 3, 4], 55.5
+    sizes["down",] = [1, 0, 0], 1.0
+    assert render(registry.snapshot()) == (
+        "# HELP voicegate_batch_datagrams Datagrams.\n"
+        "# TYPE voicegate_batch_datagrams histogram\n"
+        'voicegate_batch_datagrams_bucket{direction="up",le="1.0"} 2\n'
+        'voicegate_batch_datagrams_bucket{direction="up",le="8.0"} 5\n'
+        'voicegate_batch_datagrams_bucket{direction="up",le="+Inf"} 9\n'
+        'voicegate_batch_datagrams_sum{direction="up"} 55.5\n'
+        'voicegate_batch_datagrams_count{direction="up"} 9\n'
+        'voicegate_batch_datagrams_bucket{direction="down",le="1.0"} 1\n'
+        'voicegate_batch_datagrams_bucket{direction="down",le="8.0"} 1\n'
+        'voicegate_batch_datagrams_bucket{direction="down",le="+Inf"} 1\n'
+        'voicegate_batch_datagrams_sum{direction="down"} 1.0\n'
+        'voicegate_batch_datagrams_count{direction="down"} 1\n'
+    )
+
+
+def test_a_distribution_without_labels_reads_like_one_that_was_observed() -> None:
+    kept, observed = MetricsRegistry(), MetricsRegistry()
+    histogram = observed.histogram("voicegate_setup_seconds", "Offer to media.", [0.5, 2.0])
+    for value in (0.25, 1.0, 1.5, 4.0):
+        histogram.observe(value)
+    kept.read_histogram("voicegate_setup_seconds", "Offer to media.", [0.5, 2.0], lambda: {(): ([1, 2, 1], 6.75)})
+    assert kept.snapshot() == observed.snapshot()
+    assert json.loads(json.dumps(kept.snapshot())) == kept.snapshot()
+
+
+def test_a_distribution_needs_one_bucket_more_than_bounds() -> None:
+    registry = MetricsRegistry()
+    registry.read_histogram("voicegate_setup_seconds", "Offer to media.", [0.5], lambda: {(): ([1], 0.1)})
+    with pytest.raises(ValueError, match="zip"):
+        registry.snapshot()

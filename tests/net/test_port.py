@@ -1,12 +1,14 @@
 """A real UDP port: batches, both address families, errors, borrowed sockets."""
 
 import socket
+import sys
+from contextlib import suppress
 from typing import Any
 
 import pytest
 import trio
 
-from voicegate.net import DatagramPort, open_datagram_socket
+from voicegate.net import DatagramPort, open_datagram_socket, receive_drops
 from voicegate.net.limits import BATCH_DATAGRAMS, SOCKET_BUFFER_OCTETS
 
 
@@ -166,3 +168,36 @@ def test_only_numeric_addresses_can_be_bound() -> None:
 def test_a_taken_port_says_so() -> None:
     with open_datagram_socket("127.0.0.1", 0) as taken, pytest.raises(OSError, match="in use"):
         open_datagram_socket("127.0.0.1", taken.getsockname()[1])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the counter is Linux's")
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_what_a_full_receive_buffer_costs_is_counted(host: str) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as full, socket.socket(family, socket.SOCK_DGRAM) as sender:
+        full.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        full.bind((host, 0))
+        full.setblocking(False)
+        assert receive_drops(full) == 0
+        for _ in range(200):
+            sender.sendto(bytes(1000), full.getsockname())
+        dropped = receive_drops(full)
+        taken = 0
+        with suppress(BlockingIOError):
+            while full.recv(2000):
+                taken += 1
+        assert taken > 0
+        assert dropped == 200 - taken > 100
+        # It counts on after the socket was emptied, and no other socket's losses.
+        for _ in range(200):
+            sender.sendto(bytes(1000), full.getsockname())
+        assert receive_drops(full) == 2 * dropped
+        assert receive_drops(sender) == 0
+
+
+def test_where_there_is_no_such_counter_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_datagram_socket("127.0.0.1", 0) as sock:
+        monkeypatch.setattr("voicegate.net.port.sys.platform", "darwin")
+        assert receive_drops(sock) == 0
+    monkeypatch.undo()
+    assert receive_drops(sock) == 0, "closed"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from voicegate.ice import StunMessage
 from voicegate.relay import FlowTable, Router
+from voicegate.relay.rows import Journal
 from voicegate.routing import (
     FleetKeys,
     Hint,
@@ -35,10 +36,14 @@ RTP = b"\x80\x6f" + bytes(38)
 DTLS = b"\x16\xfe\xfd" + bytes(60)
 
 
-def binding_request(ufrag: str) -> bytes:
-    """A check as a client sends it."""
+NO_BUSINESS_OF_A_RELAY = "that does not check integrity"
+
+
+def binding_request(ufrag: str, pwd: str | None = NO_BUSINESS_OF_A_RELAY) -> bytes:
+    """A check as a client sends it, with this password, or without any integrity."""
     attributes = {USERNAME: f"{ufrag}:client".encode(), PRIORITY: bytes(4)}
-    return StunMessage(BINDING_REQUEST, secrets.token_bytes(12), attributes).serialize(b"no business of a relay")
+    message = StunMessage(BINDING_REQUEST, secrets.token_bytes(12), attributes)
+    return message.serialize(None if pwd is None else pwd.encode())
 
 
 def binding_response(size: int = 60) -> bytes:
@@ -46,22 +51,28 @@ def binding_response(size: int = 60) -> bytes:
     return b"\x01\x01\x00\x00\x21\x12\xa4\x42" + secrets.token_bytes(size - 8)
 
 
+def answer_to(check: bytes, size: int = 60) -> bytes:
+    """The answer to a check: it has the transaction of that."""
+    return binding_response(size)[:8] + check[8:20] + bytes(size - 20)
+
+
 class FakeTransceiver:
     """The other end of the hop: `received` are (client, payload, 22-octet entry)."""
 
-    def __init__(self, fleet: Fleet, index: int) -> None:
+    def __init__(self, fleet: Fleet, index: int, keys: FleetKeys = KEYS) -> None:
         self.address = ("10.0.0.2", 6000 + index)
         self.slots = (100 * index, 100 * index + 99)
         self.received: list[tuple[tuple[str, int], bytes, bytes]] = []
         self.bundles = 0
+        self.keys = keys
         self._fleet = fleet
-        self._sender: HopSender[None] = HopSender(KEYS.current, KEYS.hop_keys[KEYS.current], 0x8000 + index, 1)
-        self._receiver = HopReceiver(KEYS.hop_keys)
+        self._sender: HopSender[None] = HopSender(keys.current, keys.hop_keys[keys.current], 0x8000 + index, 1)
+        self._receiver = HopReceiver(keys.hop_keys)
 
     def hint(self, slot: int = 0, generation: int = 1) -> str:
         """A fresh ufrag for a session of ours."""
         slot += self.slots[0]
-        return KEYS.hint_codec().mint(Hint(HintKind.PINNED, 0, slot, generation, secrets.token_bytes(5)))
+        return self.keys.hint_codec().mint(Hint(HintKind.PINNED, 0, slot, generation, secrets.token_bytes(5)))
 
     def take(self, bundle: bytes) -> None:
         packets = self._receiver.open_untrusted(bundle, ("10.0.0.1", 5000))
@@ -99,12 +110,19 @@ class Fleet:
             TransceiverRecord(f"t{index}", 0, (transceiver.slots,), 1, transceiver.address)
             for index, transceiver in enumerate(self.transceivers)
         ]
+        self.starts = 0
+        self.restart()
+
+    def restart(self, keys: FleetKeys = KEYS, **options: Any) -> None:
+        """Another router, which remembers nothing."""
+        self.starts += 1
         self.flows = FlowTable(len(self.vips), max_flows=self.max_flows)
+        self.journal = self.flows.journal = Journal()
         self.router = Router(
-            hints=KEYS.hint_codec(),
+            hints=keys.hint_codec(),
             slots=SlotTable(self.records),
-            receiver=HopReceiver(KEYS.hop_keys, own_sender_id=1),
-            sender=HopSender(KEYS.current, KEYS.hop_keys[KEYS.current], 1, 1),
+            receiver=HopReceiver(keys.hop_keys, own_sender_id=1),
+            sender=HopSender(keys.current, keys.hop_keys[keys.current], 1, self.starts),
             flows=self.flows,
             vips=self.vips,
             ingress=3,
@@ -112,6 +130,7 @@ class Fleet:
             send_to_client=lambda vip, data, address: self.to_clients.append((vip, data, address)),
             send_to_hop=self._to_hop,
             clock=lambda: self.now,
+            **options,
         )
 
     def _to_hop(self, bundle: bytes, address: tuple[str, int]) -> None:

@@ -276,6 +276,59 @@ def test_a_lane_does_not_survive_a_takeover(rig: Rig) -> None:
     assert rig.to_clients[0][RTP] == 0
 
 
+LANES = [
+    pytest.param(False, id="plain"),
+    pytest.param(
+        True,
+        id="fast lane",
+        marks=pytest.mark.xfail(
+            reason="a message in the making points into its lane, and the lane goes with the flow", strict=False
+        ),
+    ),
+]
+
+
+@pytest.mark.parametrize("batched", LANES)
+def test_what_is_sent_before_a_flow_ends_goes_to_its_client_and_to_nobody_else(batched: bool) -> None:
+    """The release is in the same batch, and another client's flow takes its place in memory."""
+    for _ in range(20):
+        rig = Rig(batched=batched)
+        try:
+            rig.establish(0, 0)
+            rig.from_transceiver(0, (0, ANSWERED | VALIDATED, RTP))
+            rig.from_transceiver(0, (0, RELEASED, b""), (1, ANSWERED | VALIDATED, b""))
+            rig.relay()
+            assert rig.to_clients[1][RTP] == 0
+            assert rig.to_clients[0][RTP] == 1
+        finally:
+            rig.close()
+
+
+@pytest.mark.parametrize(
+    "batched",
+    [
+        pytest.param(False, id="plain"),
+        pytest.param(
+            True, id="fast lane", marks=pytest.mark.xfail(reason="lanes are found without the ingress", strict=False)
+        ),
+    ],
+)
+def test_what_names_another_relay_as_ingress_is_not_sent_from_here(batched: bool) -> None:
+    """Relays that share a public address have clients of one name; the entry says which of them has the way back."""
+    rig = Rig(batched=batched)
+    try:
+        rig.establish(0, 0)
+        entry = rig.entry(0, ANSWERED | VALIDATED)
+        rig.transceivers[0].sendto(
+            rig._senders[0].bundle([(entry[:19] + b"\x07" + entry[20:], RTP)]), rig.hop.getsockname()
+        )
+        rig.relay()
+        assert rig.to_clients[0][RTP] == 0
+        assert {drop.name: count for drop, count in rig.router.drops.items() if count} == {"UNKNOWN_INGRESS": 1}
+    finally:
+        rig.close()
+
+
 def test_oversized_datagrams_are_dropped_whole(rig: Rig) -> None:
     rig.establish(0, 0)
     rig.from_client(0, b"\x80" + bytes(3000))

@@ -118,3 +118,54 @@ def test_the_expected_length_of_a_key_can_be_exact() -> None:
     assert parse_key("ab" * 16, min_octets=16, max_octets=16) == (0, b"\xab" * 16)
     with pytest.raises(ConfigurationError, match="34 hexadecimal digits instead of 32"):
         parse_key("ab" * 17, min_octets=16, max_octets=16)
+
+
+OLD, NEW = "ab" * 32, "cd" * 24
+
+
+def test_several_secrets_are_read_and_the_first_is_the_one_to_use() -> None:
+    keys = FleetKeys.parse(f" 1:{NEW},\n0:{OLD} ")
+    assert keys == FleetKeys.from_secrets({1: bytes.fromhex(NEW), 0: bytes.fromhex(OLD)}, 1)
+    assert FleetKeys.parse(OLD) == FleetKeys.from_secret(bytes.fromhex(OLD))
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "only hexadecimal digits"),
+        (f"0:{OLD},", "only hexadecimal digits"),
+        (f"0:{OLD},,1:{NEW}", "only hexadecimal digits"),
+        (f"{OLD},{NEW}", "configuration 0 is given twice"),
+        (f"1:{OLD},1:{OLD}", "configuration 1 is given twice"),
+        (f"7:{OLD}", "none of 0 to 6"),
+        (f"01:{OLD}", "none of 0 to 6"),
+        (f"0:{OLD} 1:{NEW}", "none of 0 to 6"),
+        (f"0:{OLD}\n1:{NEW}", "none of 0 to 6"),
+        (f"0:{OLD};1:{NEW}", "none of 0 to 6"),
+        (f"{OLD}:{NEW}", "none of 0 to 6"),
+        (f"{OLD}:1", "none of 0 to 6"),
+        (f"0:{OLD},1:{NEW}x", "only hexadecimal digits"),
+        (f"0:{OLD},1:{NEW[:20]}", "20 hexadecimal digits instead of 32 to 128"),
+        (f"0:{OLD},1:{OLD * 3}", "192 hexadecimal digits"),
+        (f"0:{OLD},1:{NEW}a", "an even number"),
+    ],
+)
+def test_a_mistake_among_several_secrets_is_named_without_repeating_any(text: str, complaint: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        FleetKeys.parse(text)
+    said = str(caught.value)
+    assert complaint in said
+    assert "abab" not in said
+    assert "cdcd" not in said
+
+
+def test_the_middle_of_a_rotation_understands_both() -> None:
+    relay, transceiver = FleetKeys.parse(f"0:{OLD},1:{NEW}"), FleetKeys.parse(f"1:{NEW},0:{OLD}")
+    hint = Hint(HintKind.PINNED, 1, 2, 3, b"nonce")
+    for keys in (relay, transceiver):
+        ufrag = keys.hint_codec().mint(hint)
+        for reader in (relay, transceiver):
+            assert reader.hint_codec().route_untrusted(ufrag.encode()) == hint.route
+            assert reader.ice_pwd(ufrag) == keys.ice_pwd(ufrag)
+    assert relay.hop_keys == transceiver.hop_keys
+    assert (relay.current, transceiver.current) == (0, 1)

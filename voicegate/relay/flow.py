@@ -46,6 +46,10 @@ REMOTE = -1
 NO_ROUTE = -1
 """The `route` of a flow that nobody told us."""
 
+ASKED_CHECKS = 8
+"""Checks with another route that may wait for their answers: clients check every 50 ms at first, and an answer from
+another continent takes 300."""
+
 
 class FlowState(IntEnum):
     """How much is known of a flow, in the order in which it becomes known."""
@@ -66,14 +70,15 @@ class LearningRefusal(Enum):
 class Flow:
     """One client address at one VIP. `vip` is the place of that among our public sockets, or REMOTE for the client of
     another relay, whose `address` we do not need. `entry` (22 octets, no flags) heads its packets on the hop, `owner`
-    is the hop address they go to, `route` what the hint said, `hint` the ufrag that made the flow (empty if it was
-    not a check that did). `noted_at` is when the flow cache last heard of it."""
+    is the hop address they go to, `hint` the ufrag that made the flow (empty if it was not a check that did). `route`
+    is what the hint of a check said that the owner answered; those of checks without an answer are in `asked`.
+    `noted_at` is when the flow cache last heard of it."""
 
     __slots__ = (
         "address",
+        "asked",
         "contender",
         "contender_octets",
-        "contender_route",
         "down_octets",
         "entry",
         "hint",
@@ -102,7 +107,8 @@ class Flow:
         self.down_octets = 0
         self.contender: HopAddress | None = None
         self.contender_octets = 0
-        self.contender_route = self.route = NO_ROUTE
+        self.route = NO_ROUTE
+        self.asked: tuple[tuple[bytes, int], ...] = ()
         self.noted_at = float("-inf")
 
     @property
@@ -118,12 +124,25 @@ class Flow:
             self.down_octets += octets
         return True
 
-    def contend(self, transceiver: HopAddress, route: int, octets: int) -> None:
+    def ask(self, transaction: bytes, route: int) -> None:
+        """A check with this STUN transaction goes where its `route` leads. Anybody can write the client's address on a
+        check, so what it says is not believed before the owner has answered it."""
+        if route != self.route:
+            self.asked = (*self.asked[1 - ASKED_CHECKS :], (transaction, route))
+
+    def hear(self, transaction: bytes) -> None:
+        """The owner answered the check with this transaction."""
+        for asked, route in self.asked:
+            if asked == transaction:
+                self.route = route
+                self.asked = ()
+                self.noted_at = float("-inf")
+
+    def contend(self, transceiver: HopAddress, octets: int) -> None:
         """A check from the client's address named another transceiver than the owner."""
         if self.contender != transceiver:
             self.contender = transceiver
             self.contender_octets = 0
-        self.contender_route = route
         self.contender_octets = min(self.contender_octets + AMPLIFICATION_FACTOR * octets, MAX_CONTENDER_OCTETS)
 
     def contender_may_send(self, transceiver: HopAddress, octets: int) -> bool:
@@ -139,13 +158,13 @@ class Flow:
 
     def pass_to(self, transceiver: HopAddress, now: float) -> None:
         """Change the owner. The new one has proved nothing yet about who receives what is sent here."""
-        credit, route = (
-            (self.contender_octets, self.contender_route) if transceiver == self.contender else (0, NO_ROUTE)
-        )
-        # The former owner may still answer the checks that reached it.
-        self.contender, self.contender_route = self.owner, self.route
-        self.contender_octets = min(AMPLIFICATION_FACTOR * self.up_octets, MAX_CONTENDER_OCTETS)
-        self.owner, self.route = transceiver, route
+        credit = self.contender_octets if transceiver == self.contender else 0
+        # The former owner may still answer the checks that reached it. What comes over a validated flow is not counted
+        # in the fast lane, and need not be: its client receives what is sent there.
+        came = MAX_CONTENDER_OCTETS if self.state is FlowState.VALIDATED else AMPLIFICATION_FACTOR * self.up_octets
+        self.contender = self.owner
+        self.contender_octets = min(came, MAX_CONTENDER_OCTETS)
+        self.owner, self.route = transceiver, NO_ROUTE
         self.last_heard = now
         self.state = FlowState.PENDING
         self.up_octets = credit // AMPLIFICATION_FACTOR
@@ -225,8 +244,17 @@ class FlowTable:
         """The flow is not pending any more, so it is not the first to go."""
         self._pending.pop(flow.key, None)
 
-    def validated(self, flow: Flow) -> None:
+    def appear(self, flow: Flow, vip: int, address: ClientAddress, entry: bytes) -> None:
+        """The client of a flow that we know came to a public socket of ours: by another way than before, for the flow
+        was another relay's, or its socket address had another scope."""
+        if flow.vip != REMOTE:
+            del self._by_address[flow.vip][flow.address]
+        flow.vip, flow.address, flow.entry = vip, address, entry
+        self._by_address[vip][address] = flow
+
+    def validated(self, flow: Flow, now: float) -> None:
         """The flow is validated from now on."""
+        flow.noted_at = now
         for watcher in self.watchers:
             watcher.flow_validated(flow)
         if self.journal is not None:

@@ -23,13 +23,13 @@ class FlowMemory:
     def note(self, worker: int, rows: Iterable[Row], now: float) -> None:
         """Take in what a worker tells."""
         for key, route in rows:
-            # Taken out first, so that the rows stay in the order in which they were told.
-            known = self._rows.pop(key, None)
+            known = self._rows.get(key)
+            if known is not None and (route != GONE or known[1] == worker):
+                # Taken out first, so that the rows stay in the order in which they were told.
+                del self._rows[key]
+            # What another worker told stays when this one gives up: the flow moved there before.
             if route != GONE:
                 self._rows[key] = route, worker, now + ROW_TTL_S
-            elif known is not None and known[1] != worker:
-                # The flow moved to another worker before this one gave it up.
-                self._rows[key] = known
         while self._rows:
             oldest = next(iter(self._rows))
             if len(self._rows) <= self._max_rows and self._rows[oldest][2] > now:

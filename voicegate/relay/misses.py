@@ -27,6 +27,7 @@ class Misses:
         self._seen = array("I", bytes(4 * MISS_SLOTS))
         self._keys: dict[bytes, None] = {}
         self._asked_lately: dict[bytes, None] = {}
+        self._asked_before: dict[bytes, None] = {}
         self._window_began = float("-inf")
 
     def is_worth_asking(self, address: Hashable, data: bytes) -> bool:
@@ -43,11 +44,14 @@ class Misses:
 
     def ask(self, entry: bytes, now: float) -> None:
         """Put the flow of this entry among the questions, unless it was asked for lately or the budget is used up."""
-        if now - self._window_began > MISS_AGAIN_S:
-            self._asked_lately.clear()
+        window_s = now - self._window_began
+        if window_s > MISS_AGAIN_S:
+            # Two windows, so that who was asked for at the end of one is not asked for at the beginning of the next.
+            self._asked_before = self._asked_lately if window_s <= 2 * MISS_AGAIN_S else {}
+            self._asked_lately = {}
             self._window_began = now
         key = entry[:FLOW_KEY_LENGTH]
-        if key in self._asked_lately:
+        if key in self._asked_lately or key in self._asked_before:
             return
         if len(self._asked_lately) >= MAX_MISSES_PER_S * MISS_AGAIN_S:
             self.not_asked += 1

@@ -12,8 +12,9 @@
  2. Anything else follows the flow of its address, if a transceiver has answered there.
  3. From a transceiver each entry of an authentic bundle names its client. The flags in it move the flow on
     (see `flow.py`), and a flow that was lost (with a worker) is rebuilt from them.
- 4. An entry of another relay's client goes on with the same client address in it, and the answer returns to the relay
-    that it names as ingress. So the transceiver sees one true address, however many relays are between.
+ 4. An entry of another relay's client goes on, to a transceiver or nowhere, with the same client address in it, and the
+    answer returns to the relay that it names as ingress. So the transceiver sees one true address, however many relays
+    are between.
 
 Of a packet the relay reads the STUN header and USERNAME and nothing else. It terminates no protocol.
 """
@@ -50,6 +51,8 @@ from voicegate.routing.hop import FLAGS_OFFSET, HOP_COUNT_MASK, HOP_COUNT_SHIFT
 from voicegate.routing.limits import MAX_RELAY_HOPS
 
 VIP_OFFSET, INGRESS_OFFSET, WORKER_OFFSET = 18, 19, 20
+TRANSACTION = slice(8, 20)
+"""Where a STUN packet has its transaction id."""
 
 
 class Drop(Enum):
@@ -64,7 +67,7 @@ class Drop(Enum):
     PENDING_FLOW = "from an address that no transceiver has answered yet, and not STUN"
     UNKNOWN_PEER = "a bundle from an address that is not in the registry"
     UNKNOWN_INGRESS = "an entry that came in by a relay that is not in the registry"
-    HOP_LIMIT = "passed on by too many relays"
+    HOP_LIMIT = "passed on by too many relays, or come back to the one that its client uses"
     UNKNOWN_VIP = "an entry for a VIP that we do not have, or that has another IP version"
     NO_FLOW = "an answer for a flow that we do not have, without the flag that could rebuild it"
     NOT_OWNER = "from a transceiver that does not own the flow"
@@ -136,15 +139,16 @@ class Router:
         leads now, or end."""
         gone = self._slots.addresses - slots.addresses
         self._slots = slots
+        now = self._clock()
         for flow in [flow for flow in self.flows if flow.owner in gone] if gone else ():
-            owner = slots.next_hop(flow.route, flow.key)
-            self.flows.unproven(flow)
+            owner = self._leads_to(flow.route, flow.key, remote=flow.vip == REMOTE)
             if owner is None:
                 self.flows.remove(flow)
-            else:
-                flow.owner = owner
-                if flow.state is FlowState.VALIDATED:
-                    self.flows.validated(flow)
+                continue
+            self.flows.unproven(flow)
+            flow.owner = owner
+            if flow.state is FlowState.VALIDATED:
+                self.flows.validated(flow, now)
 
     def use_keys(self, hints: HintCodec, pwd_keys: Mapping[int, bytes] | None) -> None:
         """Open hints with these keys from now on."""
@@ -173,6 +177,13 @@ class Router:
     def _entry(self, vip: int, address: ClientAddress) -> bytes:
         return pack_entry(address[0], address[1], self._first_vip + vip, self._ingress, self._worker, 0)
 
+    def _leads_to(
+        self, route: int, key: bytes, *, remote: bool, present: HopAddress | None = None
+    ) -> HopAddress | None:
+        """Where a route leads. What another relay sent here because we serve the cluster goes to a transceiver or
+        nowhere, so relays that are wrong about each other do not play ball with it."""
+        return self._slots.route(route) or (None if remote else self._slots.next_hop(route, key, present))
+
     def _route_check(
         self, data: bytes, flow: Flow | None, entry: bytes | None, vip: int, address: ClientAddress
     ) -> None:
@@ -189,10 +200,15 @@ class Router:
             self.drops[Drop.BAD_INTEGRITY] += 1
             return
         if entry is None:
-            entry = self._entry(vip, address) if flow is None else flow.entry
-        owner = self._slots.route(route) or self._slots.next_hop(route, entry[:FLOW_KEY_LENGTH])
-        if owner is None or (vip < 0 and owner not in self._slots.transceivers):
-            # What another relay sent here because we serve the cluster goes to a transceiver or nowhere.
+            if flow is None:
+                entry = self._entry(vip, address)
+                flow = self._appeared(entry, vip, address)
+            else:
+                entry = flow.entry
+        owner = self._slots.route(route) or self._leads_to(
+            route, entry[:FLOW_KEY_LENGTH], remote=vip == REMOTE, present=None if flow is None else flow.owner
+        )
+        if owner is None:
             self.drops[Drop.UNKNOWN_SLOT] += 1
             return
         now = self._clock()
@@ -201,7 +217,6 @@ class Router:
                 self.drops[Drop.DRAINING] += 1
                 return
             flow = Flow(address, vip, entry, hint, owner, now)
-            flow.route = route
             refusal = self.flows.learn(flow, now)
             if refusal is not None:
                 self.drops[refusal] += 1
@@ -210,11 +225,20 @@ class Router:
         if owner == flow.owner:
             flow.last_heard = now
             flow.up_octets += len(data)
-            flow.route = route
         else:
-            flow.contend(owner, route, len(data))
+            flow.contend(owner, len(data))
+        flow.ask(data[TRANSACTION], route)
         self.up_packets += 1
         self._sender.add(owner, entry, data)
+
+    def _appeared(self, entry: bytes, vip: int, address: ClientAddress) -> Flow | None:
+        """The flow of a client that comes to us and was another relay's before: they share a public address. It stays
+        with its owner, or else whoever writes a live client's address on a check would take it by choosing the relay.
+        """
+        flow = self.flows.from_entry(entry)
+        if flow is not None:
+            self.flows.appear(flow, vip, address, entry)
+        return flow
 
     def _is_authentic(self, data: bytes, hint: bytes) -> bool:
         """Whether the check was made with the password that belongs to its hint: both come from the fleet's secret."""
@@ -252,10 +276,15 @@ class Router:
 
     def deliver(self, entry: bytes, payload: bytes, peer: HopAddress, now: float) -> None:
         """One entry (22 octets) of an authentic bundle from a peer that we know."""
-        if entry[INGRESS_OFFSET] == self._ingress or peer in self._slots.transceivers:
+        if peer in self._slots.transceivers:
             self._receive_answer(entry, payload, peer, now)
-        else:
+        elif entry[INGRESS_OFFSET] != self._ingress:
             self._receive_from_relay(entry, payload, now)
+        elif entry[FLAGS_OFFSET] & HOP_COUNT_MASK:
+            # Only clients' packets are counted by relays: this one is ours, and somebody sent it back.
+            self.drops[Drop.HOP_LIMIT] += 1
+        else:
+            self._receive_answer(entry, payload, peer, now)
 
     def _receive_from_relay(self, entry: bytes, payload: bytes, now: float) -> None:
         """A packet of a client that another relay serves."""
@@ -289,10 +318,10 @@ class Router:
             flow = self._rebuild(entry, flags, peer, now)
             if flow is None:
                 return
-        stun = is_stun(payload)
-        if flow.owner != peer or flow.state is not FlowState.VALIDATED or flags & RELEASED or stun:
-            if not self._follow_flags(flow, flags, peer, now, stun=stun):
-                if stun and flow.contender_may_send(peer, len(payload)):
+        answer = payload if is_stun(payload) else b""
+        if flow.owner != peer or flow.state is not FlowState.VALIDATED or flags & RELEASED or answer:
+            if not self._follow_flags(flow, flags, peer, now, answer):
+                if answer and flow.contender_may_send(peer, len(payload)):
                     # Who does not own the flow says nothing about it, to no relay.
                     self._send_down(flow, with_flags(entry, 0), payload)
                 else:
@@ -301,15 +330,16 @@ class Router:
             if payload and not flow.may_send(len(payload)):
                 self.drops[Drop.AMPLIFICATION] += 1
                 return
-        if payload or flow.vip == REMOTE:
+        if payload or entry[INGRESS_OFFSET] != self._ingress:
             self._send_down(flow, entry, payload)
 
-    def _follow_flags(self, flow: Flow, flags: int, peer: HopAddress, now: float, *, stun: bool) -> bool:
-        """Move the flow on as its transceiver says. False if the one that speaks does not own it."""
+    def _follow_flags(self, flow: Flow, flags: int, peer: HopAddress, now: float, answer: bytes) -> bool:
+        """Move the flow on as its transceiver says; `answer` is the packet if it is STUN. False if the one that speaks
+        does not own it."""
         if flow.owner != peer:
             # Only the answer to a check asks for a flow. Media goes on for a while after a client is gone, and the
             # client's address may be somebody else's by then.
-            if not (stun and flags & ANSWERED and flow.may_pass_on(now)):
+            if not (answer and flags & ANSWERED and flow.may_pass_on(now)):
                 return False
             self.takeovers += flow.state is not FlowState.PENDING
             self.flows.unproven(flow)
@@ -317,11 +347,15 @@ class Router:
         if flags & RELEASED:
             self.flows.remove(flow)
             return True
+        if answer and flags & ANSWERED:
+            flow.hear(answer[TRANSACTION])
         # The answer to a check vouches; media that merely goes out says nothing about who is at the other end.
         if flags & VALIDATED and flow.state is not FlowState.VALIDATED:
             flow.note(FlowState.VALIDATED, now)
-            self.flows.validated(flow)
-        elif flags & ANSWERED and (stun or flow.state is FlowState.PENDING):
+            if flow.route == NO_ROUTE:
+                flow.route = self._slots.route_of(peer)
+            self.flows.validated(flow, now)
+        elif flags & ANSWERED and (answer or flow.state is FlowState.PENDING):
             flow.note(FlowState.ANSWERED, now)
         if flow.state is not FlowState.PENDING:
             self.flows.answered(flow)
@@ -336,10 +370,9 @@ class Router:
         if isinstance(flow, Drop):
             self.drops[flow] += 1
             return None
-        route = self._slots.route_of(peer)
-        flow.route = NO_ROUTE if route is None else route
+        flow.route = self._slots.route_of(peer)
         flow.note(FlowState.VALIDATED if flags & VALIDATED else FlowState.ANSWERED, now)
-        if not self._add_known(flow):
+        if not self._add_known(flow, now):
             return None
         self.rebuilt += 1
         return flow
@@ -357,14 +390,14 @@ class Router:
         address = (opened.host, opened.port, 0, 0) if ":" in opened.host else (opened.host, opened.port)
         return Flow(address, vip, self._entry(vip, address), b"", owner, now)
 
-    def _add_known(self, flow: Flow) -> bool:
+    def _add_known(self, flow: Flow, now: float) -> bool:
         """Add a flow that is more than pending from the start."""
         refusal = self.flows.rebuild(flow)
         if refusal is not None:
             self.drops[refusal] += 1
             return False
         if flow.state is FlowState.VALIDATED:
-            self.flows.validated(flow)
+            self.flows.validated(flow, now)
         return True
 
     def recall(self, key: bytes, route: int, state: FlowState, now: float) -> None:
@@ -372,24 +405,32 @@ class Router:
         take (validated). What we know better by now stays."""
         if self.flows.from_entry(key) is not None:
             return
-        owner = self._slots.next_hop(route, key)
+        # Whose client it is, the VIP says: ours, or one of a relay whose entries will tell the way back.
+        remote = not 0 <= key[VIP_OFFSET] - self._first_vip < len(self._vips)
+        owner = self._leads_to(route, key, remote=remote)
         if owner is None:
             self.drops[Drop.UNKNOWN_SLOT] += 1
             return
-        # Whose client it is, the VIP says: ours, or one of a relay whose entries will tell the way back.
-        if 0 <= key[VIP_OFFSET] - self._first_vip < len(self._vips):
-            made = self._make(key + bytes((self._ingress, self._worker, 0)), owner, now)
+        if remote:
+            made: Flow | Drop = Flow((), REMOTE, key + bytes(3), b"", owner, now)
         else:
-            made = Flow((), REMOTE, key + bytes(3), b"", owner, now)
+            made = self._make(key + bytes((self._ingress, self._worker, 0)), owner, now)
         if isinstance(made, Drop):
             self.drops[made] += 1
             return
         made.route = route
         made.note(state, now)
-        self.recalled += self._add_known(made)
+        self.recalled += self._add_known(made, now)
 
     def _send_down(self, flow: Flow, entry: bytes, payload: bytes) -> None:
-        if flow.vip != REMOTE:
+        """By the way that the entry names, which need not be the one that the client took when the flow was made."""
+        if entry[INGRESS_OFFSET] == self._ingress:
+            if flow.vip == REMOTE:
+                made = self._make(entry, flow.owner, flow.last_heard)
+                if isinstance(made, Drop):
+                    self.drops[made] += 1
+                    return
+                self.flows.appear(flow, made.vip, made.address, made.entry)
             self.down_packets += 1
             self._send_to_client(flow.vip, payload, flow.address)
             return

@@ -126,7 +126,8 @@ def parse_key(
     configuration = 0
     if colon:
         if configuration_text not in _CONFIGURATIONS:
-            raise ConfigurationError(f"key: the configuration before ':' is {configuration_text!r} instead of 0 to 6")
+            # Not repeated: with a separator that is none (`0:KEY 1:KEY`) there is a key in it.
+            raise ConfigurationError("key: the configuration before ':' is none of 0 to 6")
         configuration = int(configuration_text)
     if not digits or not _HEX_DIGITS.issuperset(digits):
         raise ConfigurationError("key: only hexadecimal digits are expected, optionally after CONFIGURATION:")

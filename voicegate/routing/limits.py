@@ -27,5 +27,5 @@ MAX_RELAY_WORKERS = 128
 """A worker's number has seven bits in a hop sender id."""
 
 MAX_RELAY_HOPS = 2
-"""How many relays may pass a packet on. Two tiers need one; one more lets a misdirected packet arrive while a registry
-changes, and none goes around in a circle."""
+"""How many relays may pass a packet on. Two tiers need one, and a relay passes another one's packets to transceivers
+only; the count is the second fence, for relays that take each other for transceivers."""

@@ -108,11 +108,14 @@ class RelayRecord:
             raise ConfigurationError(f"{where}: clusters: a list of numbers is expected")
         if not isinstance(hops, list) or not 1 <= len(hops) <= MAX_RELAY_WORKERS:
             raise ConfigurationError(f"{where}: hops: a list of 1 to {MAX_RELAY_WORKERS} addresses is expected")
+        addresses = tuple(parse_address(hop, f"{where}: hops") for hop in hops)
+        if len(set(addresses)) < len(addresses):
+            raise ConfigurationError(f"{where}: hops: two workers have one address")
         return cls(
             name,
             _number(fields.get("ingress"), 0xFF, f"{where}: ingress"),
             tuple(_number(cluster, 0xFFFF, f"{where}: clusters") for cluster in clusters),
-            tuple(parse_address(hop, f"{where}: hops") for hop in hops),
+            addresses,
         )
 
 
@@ -202,15 +205,18 @@ class SlotTable:
         """`lookup` for the integer that `HintCodec.route_untrusted` returns."""
         return self._by_route.get(route)
 
-    def next_hop(self, route: int, flow_key: bytes) -> HopAddress | None:
+    def next_hop(self, route: int, flow_key: bytes, present: HopAddress | None = None) -> HopAddress | None:
         """Where packets of a flow with this route go: to the transceiver that holds the slot, else to a worker of a
-        relay of the cluster, always the same one for a flow, whichever relay asks. None if nobody is known."""
+        relay of the cluster, always the same one for a flow, whichever relay asks. The `present` one stays if it can:
+        it knows the flow, and one that just came would have to learn it. None if nobody is known."""
         transceiver = self._by_route.get(route)
         if transceiver is not None:
             return transceiver
         workers = self._clusters.get(route >> 24)
         if not workers:
             return None
+        if present in workers:
+            return present
         # Rendezvous hashing: when a relay comes or goes, only the flows of that relay move.
         return max(workers, key=lambda worker: blake2s(f"{worker}".encode(), key=flow_key, digest_size=8).digest())
 
@@ -219,9 +225,10 @@ class SlotTable:
         workers = self._ingresses.get(ingress, ())
         return workers[worker] if worker < len(workers) else None
 
-    def route_of(self, transceiver: HopAddress) -> int | None:
-        """Some route that leads to a transceiver."""
-        return self._routes.get(transceiver)
+    def route_of(self, transceiver: HopAddress) -> int:
+        """Some route that leads to a transceiver, or -1 for whoever is none (a relay does not say which of its
+        transceivers it speaks for)."""
+        return self._routes.get(transceiver, -1)
 
     def generation(self, cluster: int, slot: int) -> int | None:
         """The generation of a slot, which tells a stale hint from one for a slot that nobody holds."""
