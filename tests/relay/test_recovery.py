@@ -128,6 +128,20 @@ class TestRecall:
         second.send(pack_entry(*other[:2], 1, 3, 2, 0), DTLS, LIVE)
         assert fleet.drops() == {"UNKNOWN_VIP": 1}
 
+    def test_a_row_knows_no_scope_and_the_client_brings_it(self) -> None:
+        fleet = Fleet(vips=(6,))
+        first = fleet.transceivers[0]
+        key = pack_entry("fe80::7", 9, 0, 0, 0, 0)[:19]
+        fleet.router.recall(key, FIRST, FlowState.VALIDATED, fleet.now)
+        scoped = ("fe80::7%2", 9, 0, 2)
+        fleet.from_client(binding_request(first.hint()), RTP, address=scoped)
+        assert first.payloads[1:] == [RTP]
+        first.send(first.received[0][2], RTP, LIVE)
+        assert fleet.heard(scoped) == [RTP]
+        first.send(first.received[0][2], b"", RELEASED)
+        assert fleet.flows._by_address == [{}]
+        assert len(fleet.flows) == 0
+
     @pytest.mark.parametrize(("vip", "host"), [(0, "2001:db8::7"), (1, "192.0.2.10")])
     def test_a_row_of_the_other_ip_version_than_the_vip(self, vip: int, host: str) -> None:
         fleet = Fleet(vips=(4, 6))
