@@ -246,10 +246,9 @@ class RelayFleet:
     # What workers tell and ask.
 
     def _note_flows(self, body: Any) -> None:
-        rows = list(unpack_rows(body["rows"]))
-        self.memory.note(body["worker"], rows, trio.current_time())
+        news = self.memory.note(body["worker"], unpack_rows(body["rows"]), trio.current_time())
         if self._store is not None:
-            self._store.note((key, None if route == GONE else route) for key, route in rows)
+            self._store.note((key, None if route == GONE else route) for key, route in news)
 
     def _find_missing(self, child: Child, body: Any) -> None:
         octets = b64decode(body["keys"])

@@ -143,6 +143,9 @@ class RelayHost:
     async def drain(self, limit_s: float) -> None:
         """Take no new clients in; returns when the last one is gone, or after `limit_s`."""
         self.is_draining = True
+        if self._reader is not None:
+            # New callers of other relays go to our siblings, while what we have goes on.
+            self._reader.announce_as(replace(self.record, clusters=()))
         await self.fleet.drain()
         with trio.move_on_after(limit_s):
             while True:

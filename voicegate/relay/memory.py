@@ -4,6 +4,7 @@ Workers tell it of validated flows within milliseconds. When one dies, whoever a
 the first packet; when a client's packets land on another worker, that one asks.
 """
 
+from collections import OrderedDict
 from collections.abc import Iterable
 
 from voicegate.relay.limits import MAX_CACHED_ROWS, ROW_TTL_S
@@ -14,14 +15,17 @@ class FlowMemory:
     """Rows by flow key, each with the worker that told it. Bounded: the one that was told longest ago goes first."""
 
     def __init__(self, max_rows: int = MAX_CACHED_ROWS) -> None:
-        self._rows: dict[bytes, tuple[int, int, float]] = {}
+        # Ordered in the way that gives up its oldest in constant time, which a plain dict does not.
+        self._rows: OrderedDict[bytes, tuple[int, int, float]] = OrderedDict()
         self._max_rows = max_rows
 
     def __len__(self) -> int:
         return len(self._rows)
 
-    def note(self, worker: int, rows: Iterable[Row], now: float) -> None:
-        """Take in what a worker tells."""
+    def note(self, worker: int, rows: Iterable[Row], now: float) -> list[Row]:
+        """Take in what a worker tells; what of it is news for others. That it gave up a flow which another worker has by
+        now is none."""
+        news = []
         for key, route in rows:
             known = self._rows.get(key)
             if known is not None and (route != GONE or known[1] == worker):
@@ -30,11 +34,14 @@ class FlowMemory:
             # What another worker told stays when this one gives up: the flow moved there before.
             if route != GONE:
                 self._rows[key] = route, worker, now + ROW_TTL_S
+            if route != GONE or known is None or known[1] == worker:
+                news.append((key, route))
         while self._rows:
             oldest = next(iter(self._rows))
             if len(self._rows) <= self._max_rows and self._rows[oldest][2] > now:
-                return
-            del self._rows[oldest]
+                break
+            self._rows.popitem(last=False)
+        return news
 
     def of_worker(self, worker: int, now: float) -> list[Row]:
         """The rows that a worker told."""

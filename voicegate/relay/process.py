@@ -7,10 +7,12 @@ is imported, and it can be any worker at once. One that lives can stand in for a
     open    serve its clients too                            release stop, and say what you know
 """
 
+import logging
 import os
 import socket
 from base64 import b64encode
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import trio
@@ -21,7 +23,9 @@ from voicegate.relay.flow import FlowState
 from voicegate.relay.limits import JOURNAL_INTERVAL_S
 from voicegate.relay.rows import pages, unpack_rows
 from voicegate.relay.worker import RelayWorker
-from voicegate.routing import parse_registry
+from voicegate.routing import ConfigurationError, SlotTable, parse_registry
+
+log = logging.getLogger(__name__)
 
 
 class RelayProcess:
@@ -112,16 +116,21 @@ class RelayProcess:
         return list(pages((flow.key, flow.route) for flow in flows))
 
     def use_registry(self, body: dict[str, Any]) -> bool:
-        """Route by a new registry."""
-        registry = parse_registry(body)
-        self._config = RelayConfig.from_json({**self._config.to_json(), "registry": body})
+        """Route by a new registry, unless it contradicts itself: then by the one that we have."""
+        try:
+            registry = parse_registry(body)
+            SlotTable(registry.transceivers, registry.relays)
+        except ConfigurationError as error:
+            log.error("the registry stays as it is: %s", error)
+            return False
+        self._config = replace(self._config, registry=registry)
         for worker, _, _ in self._workers.values():
             worker.use_registry(registry)
         return True
 
     def use_secret(self, secret: str) -> bool:
         """Use the keys of other secrets."""
-        self._config = RelayConfig.from_json({**self._config.to_json(), "secret": secret})
+        self._config = replace(self._config, secret=secret)
         for worker, _, _ in self._workers.values():
             worker.use_secret(secret)
         return True

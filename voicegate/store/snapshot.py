@@ -40,6 +40,7 @@ class RegistryReader:
         self._link = RedisLink(url)
         self._keys = keys
         self._current: int | None = None
+        self._announced: RelayRecord | None = None
         self._clusters = clusters
         self._since_ms = int(time.time() * 1000)
         self._is_replaced = False
@@ -54,6 +55,10 @@ class RegistryReader:
         first."""
         self._keys = keys
         self._current = next(iter(keys), None) if current is None else current
+
+    def announce_as(self, record: RelayRecord) -> None:
+        """Have `watch` announce this relay with another record from now on."""
+        self._announced = record
 
     async def announce(self, record: RelayRecord, current: int) -> bool:
         """Say that this relay exists, signed with the `current` key. False if a relay that began later has the same
@@ -119,7 +124,8 @@ class RegistryReader:
         while True:
             # One after the other and each by itself: who may not write may still read.
             if announce is not None:
-                can_announce = await self._try_to_announce(announce, current, could=can_announce)
+                record = self._announced or announce
+                can_announce = await self._try_to_announce(record, current, could=can_announce)
             try:
                 registry = await self.read()
             except StoreDownError as error:
