@@ -22,6 +22,13 @@ packets."""
 DRAIN_BUDGET_S = 0.002
 """Receiving goes on for at most this long before other tasks (timers, the sibling sockets) get their turn."""
 
+LINGER_MS = 2
+"""After a batch, the fast lane waits this long for more with a plain poll before it goes back to the event loop. From
+500 packets a second on it mostly finds some; other tasks of a relay process can wait as long."""
+
+LINGER_BUDGET_S = 0.01
+"""Under steady traffic the other tasks of a relay process (sweeps, reports, metrics) get their turn this often."""
+
 TIMER_SLACK_S = 0.002
 """Timers are served at most once in this time, so that thousands of sessions cost a bounded number of wake-ups. It is
 the most a deadline is late by; the shortest one in use is a 20 ms tick."""

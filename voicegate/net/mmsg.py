@@ -33,7 +33,7 @@ NAME_OCTETS = 32
 NAME_WORDS = NAME_OCTETS // 8
 
 Name = int | tuple[int, int, int]
-"""A socket address as a key. For IPv4 that is the first word of its sockaddr (family, port, address); for IPv6 the port,
+"""A socket address as a key. For IPv4 that is the first word of its sockaddr (family, port, address); for IPv6 the port
 and the two words of the address."""
 
 CONTROL_OCTETS = 64
@@ -178,8 +178,8 @@ class SendBatch:
         """Send what was gathered. What the kernel does not take at once is dropped and counted."""
         assert _sendmmsg is not None  # noqa: S101 - see is_available
         count = len(self.names)
-        self._messages.words[: WORDS * count : WORDS] = array("Q", self.names)  # type: ignore[call-overload]
-        self._pieces.words[: len(self.pieces)] = array("Q", self.pieces)  # type: ignore[call-overload]
+        self._messages.words[: WORDS * count : WORDS] = array("Q", self.names)
+        self._pieces.words[: len(self.pieces)] = array("Q", self.pieces)
         self.names.clear()
         self.pieces.clear()
         done = 0
