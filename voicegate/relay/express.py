@@ -20,7 +20,7 @@ import select
 import socket
 import time
 from collections.abc import Callable, Sequence
-from struct import Struct
+from typing import Any
 
 import trio
 
@@ -35,8 +35,8 @@ from voicegate.net.limits import (
 from voicegate.net.mmsg import NAME_OCTETS, Name, name_key
 from voicegate.relay.flow import REMOTE, Flow
 from voicegate.relay.router import Router
-from voicegate.routing import FLOW_KEY_LENGTH, RELEASED, HopAddress, HopReceiver, HopRefusal, HopSender
-from voicegate.routing.hop import ENTRY_LENGTH, HEADER_LENGTH, PATH_ENTRY_LENGTH, TAG_LENGTH
+from voicegate.routing import ANSWERED, VALIDATED, HopAddress, HopReceiver, HopRefusal, HopSender, with_flags
+from voicegate.routing.hop import ENTRY_LENGTH, HEADER_LENGTH, TAG_LENGTH
 from voicegate.routing.limits import MAX_BUNDLE_ENTRIES, MAX_BUNDLE_OCTETS
 
 HEAD_OCTETS = HEADER_LENGTH + MAX_BUNDLE_ENTRIES * ENTRY_LENGTH + TAG_LENGTH
@@ -44,10 +44,8 @@ BUNDLE_ROOM = min(MAX_BUNDLE_OCTETS - HEADER_LENGTH - TAG_LENGTH, MAX_BUNDLE_ENT
 """Octets for entries and payloads in a bundle. No payload is empty, so that many never are more entries than fit."""
 STUN_END = 4
 
-TABLES = tuple(Struct("<" + f"{PATH_ENTRY_LENGTH}sH" * count) for count in range(MAX_BUNDLE_ENTRIES + 1))
-"""Tables of so many entries: of each the part that is the same for all packets of a path, and the length."""
-ENTRY = Struct(f"<{FLOW_KEY_LENGTH}sHBH")
-"""An entry apart: whose it is, ingress and worker, flags, length."""
+STEADY = ANSWERED | VALIDATED
+"""The flags of every entry that a transceiver sends for a validated flow that goes on."""
 
 POWERS = (0.0, 1.0, 3.0, 7.0, 15.0, 31.0, 63.0)
 """Upper bounds of the sizes of batches and bundles: numbers of one binary digit, of two, and so on."""
@@ -57,26 +55,32 @@ LATENCY_BOUNDS_S = tuple(1e-6 * (1 << power) for power in range(20))
 """From a microsecond to half a second."""
 
 
-class Distribution:
-    """Counts numbers by the power of two (of `unit`) that they stay below, cheaply enough for every batch."""
+class Latencies:
+    """Counts latencies by the power of two of a microsecond that they stay below, cheaply enough for every batch."""
 
-    __slots__ = ("_unit", "counts", "total")
+    __slots__ = ("counts", "total_ns")
 
-    def __init__(self, unit: int = 1, bounds: int = len(POWERS)) -> None:
-        self._unit = unit
-        self.counts = [0] * (bounds + 1)
-        self.total = 0
+    def __init__(self) -> None:
+        self.counts = [0] * (len(LATENCY_BOUNDS_S) + 1)
+        self.total_ns = 0
 
-    def add(self, number: int) -> None:
-        """Count one number."""
-        self.total += number
-        counts = self.counts
-        place = (number // self._unit).bit_length()
-        counts[place if place < len(counts) else -1] += 1
+    def add(self, latency_ns: int) -> None:
+        """Count one."""
+        self.total_ns += latency_ns
+        place = (latency_ns // LATENCY_UNIT_NS).bit_length()
+        self.counts[place if place < len(self.counts) else -1] += 1
 
     def read(self) -> tuple[list[int], float]:
         """As metrics want it."""
-        return self.counts, self.total
+        return self.counts, self.total_ns / 1e9
+
+
+def _by_power(tally: list[int]) -> tuple[list[int], float]:
+    """As metrics want it: how often each size occurred, which `tally` has for each, by the bounds in POWERS."""
+    counts = [0] * (len(POWERS) + 1)
+    for size, number in enumerate(tally):
+        counts[min(size.bit_length(), len(POWERS))] += number
+    return counts, float(sum(size * number for size, number in enumerate(tally)))
 
 
 class Towards:
@@ -127,7 +131,7 @@ class Express:
         self._public_sockets = public_sockets
         self._hop_socket = hop_socket
         self._lanes: list[dict[Name, Lane]] = [{} for _ in public_sockets]
-        self._lanes_by_key: dict[bytes, Lane] = {}
+        self._lanes_by_entry: dict[bytes, Lane] = {}
         self._towards: dict[HopAddress, Towards] = {}
         self._peers: dict[Name, Towards] = {}
         slot_octets = MAX_DATAGRAM_OCTETS
@@ -137,11 +141,10 @@ class Express:
         self._to_hop = SendBatch(hop_socket, BATCH_DATAGRAMS, 1 + MAX_BUNDLE_ENTRIES)
         self._heads = Memory(BATCH_DATAGRAMS * HEAD_OCTETS)
         self._head_views = [self._heads.octets[i * HEAD_OCTETS : (i + 1) * HEAD_OCTETS] for i in range(BATCH_DATAGRAMS)]
-        self._batch_sizes = {side: Distribution() for side in ("public", "hop")}
-        self._bundle_sizes = {direction: Distribution() for direction in ("up", "down")}
-        self._latencies = {
-            direction: Distribution(LATENCY_UNIT_NS, len(LATENCY_BOUNDS_S)) for direction in ("up", "down")
-        }
+        # How often each size occurred: a step of a list costs a tenth of what a search for its power does.
+        self._batch_sizes = {side: [0] * (BATCH_DATAGRAMS + 1) for side in ("public", "hop")}
+        self._bundle_sizes = {direction: [0] * (MAX_BUNDLE_ENTRIES + 1) for direction in ("up", "down")}
+        self._latencies = {direction: Latencies() for direction in ("up", "down")}
         self._open: list[Towards] = []
         self._gone: list[Lane] = []
         self._poll = select.poll()
@@ -161,7 +164,7 @@ class Express:
             self._peers[name_key(towards.name.octets)] = towards
         lane = Lane(flow, self._public_sockets[flow.vip].family, towards, self._outlets[flow.vip])
         self._lanes[flow.vip][name_key(lane.name.octets)] = lane
-        self._lanes_by_key[flow.key] = lane
+        self._lanes_by_entry[with_flags(lane.entry, STEADY)] = lane
 
     def flow_gone(self, flow: Flow) -> None:
         """The flow ended, or its next owner has to prove itself first."""
@@ -170,7 +173,7 @@ class Express:
         family = self._public_sockets[flow.vip].family
         lane = self._lanes[flow.vip].pop(name_key(pack_name(family, flow.address[0], flow.address[1])), None)
         if lane is not None:
-            del self._lanes_by_key[flow.key]
+            del self._lanes_by_entry[with_flags(lane.entry, STEADY)]
             # Messages that are not sent yet may point at its name.
             self._gone.append(lane)
 
@@ -185,23 +188,21 @@ class Express:
             "voicegate_relay_batch_datagrams",
             "Datagrams that one receive call took in, by side.",
             POWERS,
-            lambda: {(side,): sizes.read() for side, sizes in self._batch_sizes.items()},
+            lambda: {(side,): _by_power(tally) for side, tally in self._batch_sizes.items()},
             "side",
         )
         registry.read_histogram(
             "voicegate_relay_bundle_packets",
             "Packets in a bundle, by direction.",
             POWERS,
-            lambda: {(direction,): sizes.read() for direction, sizes in self._bundle_sizes.items()},
+            lambda: {(direction,): _by_power(tally) for direction, tally in self._bundle_sizes.items()},
             "direction",
         )
         registry.read_histogram(
             "voicegate_relay_added_latency_seconds",
             "From a packet's arrival in the kernel until it was sent on; one packet of each batch.",
             LATENCY_BOUNDS_S,
-            lambda: {
-                (direction,): (latency.counts, latency.total / 1e9) for direction, latency in self._latencies.items()
-            },
+            lambda: {(direction,): latencies.read() for direction, latencies in self._latencies.items()},
             "direction",
         )
 
@@ -297,11 +298,9 @@ class Express:
 
     def _close_bundle(self, towards: Towards) -> None:
         fields, pieces, batch = towards.fields, towards.pieces, self._to_hop
-        message, count = len(batch.names), len(fields) // 2
-        self._bundle_sizes["up"].add(count)
-        head = self._head_views[message]
-        TABLES[count].pack_into(head, HEADER_LENGTH, *fields)
-        pieces[:0] = self._heads.address + HEAD_OCTETS * message, self._seal_into(head, count)
+        message = len(batch.names)
+        self._bundle_sizes["up"][len(fields) // 2] += 1
+        pieces[:0] = self._heads.address + HEAD_OCTETS * message, self._seal_into(self._head_views[message], fields)
         batch.add(towards.name_address, pieces)
         fields.clear()
         pieces.clear()
@@ -329,12 +328,11 @@ class Express:
             elif towards is None:
                 self._router.receive_from_hop(bytes(octets[slot : slot + length]), batch.address(slot // slot_octets))
             elif self._router.knows(towards.address):
-                count = self._check(octets[slot : slot + length], towards.address)
-                if isinstance(count, HopRefusal):
-                    self._router.drops[count] += 1
+                table = self._check(octets[slot : slot + length], towards.address)
+                if isinstance(table, HopRefusal):
+                    self._router.drops[table] += 1
                 else:
-                    self._bundle_sizes["down"].add(count)
-                    self._deliver(slot, count, towards, now)
+                    self._deliver(slot, table, towards, now)
             slot += slot_octets
         for outlet in self._outlets:
             if outlet.names:
@@ -342,24 +340,17 @@ class Express:
         self._end_batch("hop", "down", received, batch)
         return received
 
-    def _deliver(self, slot: int, count: int, towards: Towards, now: float) -> None:
-        octets, address, lane_of = self._from_hop.memory.octets, self._from_hop.memory.address, self._lanes_by_key.get
-        table = slot + HEADER_LENGTH
-        place = table + ENTRY_LENGTH * count
-        entries = ENTRY.iter_unpack(octets[table:place])
-        place += TAG_LENGTH
+    def _deliver(self, slot: int, table: tuple[Any, ...], towards: Towards, now: float) -> None:
+        octets, address, lane_of = self._from_hop.memory.octets, self._from_hop.memory.address, self._lanes_by_entry.get
+        count = len(table) // 2
+        self._bundle_sizes["down"][count] += 1
+        place = slot + HEADER_LENGTH + ENTRY_LENGTH * count + TAG_LENGTH
         handed_over = 0
-        for key, way, flags, length in entries:
-            lane = lane_of(key)
-            if (
-                lane is None
-                or lane.towards is not towards
-                or flags & RELEASED
-                or not length
-                or octets[place] < STUN_END
-            ):
+        fields = iter(table)
+        for entry, length in zip(fields, fields):  # noqa: B905 - a keyword argument costs as much as a packet here
+            lane = lane_of(entry)
+            if lane is None or lane.towards is not towards or not length or octets[place] < STUN_END:
                 handed_over += 1
-                entry = ENTRY.pack(key, way, flags, length)[:PATH_ENTRY_LENGTH]
                 self._router.deliver(entry, bytes(octets[place : place + length]), towards.address, now)
             else:
                 outlet = lane.outlet
@@ -376,7 +367,7 @@ class Express:
     def _end_batch(self, side: str, direction: str, received: int, batch: ReceiveBatch) -> None:
         self._gone.clear()
         self._router.flush()
-        self._batch_sizes[side].add(received)
+        self._batch_sizes[side][received] += 1
         arrived_ns = batch.first_arrived_ns()
         if arrived_ns:
             self._latencies[direction].add(max(time.time_ns() - arrived_ns, 0))
