@@ -26,7 +26,7 @@ import trio
 
 from voicegate.net import Memory, MetricsRegistry, ReceiveBatch, SendBatch, pack_name
 from voicegate.net.limits import (
-    BATCH_DATAGRAMS,
+    FAST_BATCH_DATAGRAMS,
     BATCH_MESSAGES,
     LINGER_BUDGET_S,
     LINGER_MS,
@@ -47,7 +47,7 @@ STUN_END = 4
 STEADY = ANSWERED | VALIDATED
 """The flags of every entry that a transceiver sends for a validated flow that goes on."""
 
-POWERS = (0.0, 1.0, 3.0, 7.0, 15.0, 31.0, 63.0)
+POWERS = (0.0, 1.0, 3.0, 7.0, 15.0, 31.0, 63.0, 127.0)
 """Upper bounds of the sizes of batches and bundles: numbers of one binary digit, of two, and so on."""
 
 LATENCY_UNIT_NS = 1_000
@@ -135,14 +135,16 @@ class Express:
         self._towards: dict[HopAddress, Towards] = {}
         self._peers: dict[Name, Towards] = {}
         slot_octets = MAX_DATAGRAM_OCTETS
-        self._from_clients = [ReceiveBatch(sock, BATCH_DATAGRAMS, slot_octets) for sock in public_sockets]
+        self._from_clients = [ReceiveBatch(sock, FAST_BATCH_DATAGRAMS, slot_octets) for sock in public_sockets]
         self._outlets = [SendBatch(sock, BATCH_MESSAGES) for sock in public_sockets]
-        self._from_hop = ReceiveBatch(hop_socket, BATCH_DATAGRAMS, slot_octets)
-        self._to_hop = SendBatch(hop_socket, BATCH_DATAGRAMS, 1 + MAX_BUNDLE_ENTRIES)
-        self._heads = Memory(BATCH_DATAGRAMS * HEAD_OCTETS)
-        self._head_views = [self._heads.octets[i * HEAD_OCTETS : (i + 1) * HEAD_OCTETS] for i in range(BATCH_DATAGRAMS)]
+        self._from_hop = ReceiveBatch(hop_socket, FAST_BATCH_DATAGRAMS, slot_octets)
+        self._to_hop = SendBatch(hop_socket, FAST_BATCH_DATAGRAMS, 1 + MAX_BUNDLE_ENTRIES)
+        self._heads = Memory(FAST_BATCH_DATAGRAMS * HEAD_OCTETS)
+        self._head_views = [
+            self._heads.octets[i * HEAD_OCTETS : (i + 1) * HEAD_OCTETS] for i in range(FAST_BATCH_DATAGRAMS)
+        ]
         # How often each size occurred: a step of a list costs a tenth of what a search for its power does.
-        self._batch_sizes = {side: [0] * (BATCH_DATAGRAMS + 1) for side in ("public", "hop")}
+        self._batch_sizes = {side: [0] * (FAST_BATCH_DATAGRAMS + 1) for side in ("public", "hop")}
         self._bundle_sizes = {direction: [0] * (MAX_BUNDLE_ENTRIES + 1) for direction in ("up", "down")}
         self._latencies = {direction: Latencies() for direction in ("up", "down")}
         self._open: list[Towards] = []
