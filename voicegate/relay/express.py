@@ -26,8 +26,8 @@ import trio
 
 from voicegate.net import Memory, MetricsRegistry, ReceiveBatch, SendBatch, pack_name
 from voicegate.net.limits import (
-    FAST_BATCH_DATAGRAMS,
     BATCH_MESSAGES,
+    FAST_BATCH_DATAGRAMS,
     LINGER_BUDGET_S,
     LINGER_MS,
     MAX_DATAGRAM_OCTETS,
