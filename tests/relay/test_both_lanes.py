@@ -8,6 +8,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
+import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -349,3 +350,47 @@ def test_a_client_that_is_gone_costs_the_others_nothing(rig: Rig) -> None:
     rig.clients[1] = open_datagram_socket(LOOPBACK[socket.AddressFamily(rig.public.family)], 0)
     rig.relay()
     assert rig.to_clients[0][RTP] == rig.to_clients[2][RTP] == 3
+
+
+def test_a_packet_reaches_its_client_though_the_lane_ends_behind_it_in_the_same_bundle(rig: Rig) -> None:
+    for client in range(2):
+        rig.establish(client, 0)
+    steady = ANSWERED | VALIDATED
+    rig.from_transceiver(0, (0, steady, RTP), (1, steady, RTP), (0, RELEASED, b""))
+    rig.relay()
+    assert [heard[RTP] for heard in rig.to_clients[:2]] == [1, 1]
+    assert len(rig.router.flows) == 1
+
+
+def test_other_flags_take_the_slow_lane_to_the_same_client(rig: Rig) -> None:
+    rig.establish(0, 0)
+    rig.from_transceiver(0, (0, ANSWERED, RTP), (0, 0, RTP), (0, ANSWERED | VALIDATED, RTP))
+    rig.relay()
+    assert rig.to_clients[0][RTP] == 3
+
+
+async def test_who_lingers_serves_all_sockets_and_lets_others_run() -> None:
+    rig = Rig(batched=True)
+    try:
+        rig.establish(0, 0)
+        express = rig.express
+        assert express is not None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(express.run_uplink, 0)
+            nursery.start_soon(express.run_downlink)
+            turns = 0
+            end = trio.current_time() + 0.2
+            while trio.current_time() < end:
+                rig.from_client(0, RTP)
+                rig.from_transceiver(0, (0, ANSWERED | VALIDATED, RTP))
+                turns += 1
+                await trio.lowlevel.checkpoint()
+            await trio.sleep(0.05)
+            nursery.cancel_scope.cancel()
+        rig.relay()
+        assert rig.to_transceivers[0][0, RTP] == turns
+        assert rig.to_clients[0][RTP] == turns
+        assert turns > 1
+        assert express._take_batch == {}
+    finally:
+        rig.close()

@@ -1,15 +1,18 @@
 """Many datagrams in one system call: recvmmsg and sendmmsg through ctypes, over memory that is laid out once.
 
     ReceiveBatch                         one slot for each datagram of a batch, allocated once
-      octets   ├─ slot 0 ─┼─ slot 1 ─┼ … │   what came, `slot_octets` apart; the same memory as 64-bit words: `words`
-      names    ├─ 4 words ┼─ 4 words ┼ … │   where it came from: a sockaddr, 32 octets apart, as 64-bit words
-      lengths  [16 i + 14]               │   how long it is: the kernel writes into the array of headers itself
+      memory   ├─ slot 0 ─┼─ slot 1 ─┼ … │   what came, `slot_octets` apart
+      names    ├─ 4 words ┼─ 4 words ┼ … │   where it came from: a sockaddr, 32 octets apart
+      headers  ├─ 8 words ┼─ 8 words ┼ … │   how long it is: the kernel writes into the array of headers itself
 
     SendBatch                            one message for each datagram to send; a message has a list of pieces (iovec)
 
-Nothing is allocated and nothing is copied for a datagram: who reads the words of a slot and hands its address to a
-SendBatch moves the payload from one socket to another without Python ever holding it. Words are of the machine's own
-order, so this is for little-endian Linux; `is_available` says whether it can be used here.
+No datagram is copied: who hands the address of a slot to a SendBatch moves the payload from one socket to another
+without Python ever holding it. And no datagram is read or written word by word: what Python wants to know of a batch it
+reads as columns (all lengths, all names, all first octets), and what it wants to send it gathers in lists that are
+stored as columns, because one word stored costs as much as ten numbers of a list that is stored whole.
+Words are of the machine's own order, so this is for little-endian Linux; `is_available` says whether it can be used
+here.
 """
 
 import ctypes
@@ -17,7 +20,8 @@ import errno
 import os
 import socket
 import sys
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Sequence
 
 MESSAGE_OCTETS = 64
 """sizeof(struct mmsghdr) on 64-bit Linux: a msghdr of 56, the length that came or went, and padding."""
@@ -27,6 +31,10 @@ LENGTH_STEP = MESSAGE_OCTETS // 4
 LENGTH_OFFSET = 56 // 4
 NAME_OCTETS = 32
 NAME_WORDS = NAME_OCTETS // 8
+
+Name = int | tuple[int, int, int]
+"""A socket address as a key. For IPv4 that is the first word of its sockaddr (family, port, address); for IPv6 the port
+and the two words of the address."""
 
 CONTROL_OCTETS = 64
 _SO_TIMESTAMPNS, _TIMESTAMP_OCTETS = 35, 32
@@ -71,27 +79,49 @@ class ReceiveBatch:
     def __init__(self, sock: socket.socket, count: int, slot_octets: int) -> None:
         self.slot_octets = slot_octets
         self.memory = Memory(count * slot_octets)
-        self.names = Memory(count * NAME_OCTETS)
         self.failures = 0
+        self._names = Memory(count * NAME_OCTETS)
+        self._is_v4 = sock.family == socket.AF_INET
         self._count = count
         self._descriptor = sock.fileno()
         self._pieces = Memory(count * 16)
         self._messages = Memory(count * MESSAGE_OCTETS)
-        self.lengths = self._messages.octets.cast("I")
-        """The length of datagram i is at `LENGTH_STEP * i + LENGTH_OFFSET`; `slot_octets` is one that did not fit."""
         for index in range(count):
             self._pieces.words[2 * index] = self.memory.address + index * slot_octets
             self._pieces.words[2 * index + 1] = slot_octets
             message = WORDS * index
-            self._messages.words[message] = self.names.address + index * NAME_OCTETS
+            self._messages.words[message] = self._names.address + index * NAME_OCTETS
             # RFC 3493 §3.3: a sockaddr_in6 has 28 octets. The kernel writes what the socket's own family takes.
             self._messages.words[message + 1] = 28
             self._messages.words[message + 2] = self._pieces.address + index * 16
             self._messages.words[message + 3] = 1
+        # One number of each datagram, all of them to be read at once.
+        self._lengths = self._messages.octets.cast("I")[LENGTH_OFFSET::LENGTH_STEP]
+        self._first_octets = self.memory.octets[::slot_octets]
+        self._first_words = self._names.words[::NAME_WORDS]
         # The first datagram of a batch tells when the kernel got it. One sample in a batch costs next to nothing.
         self._control = Memory(CONTROL_OCTETS)
         sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
         self._messages.words[4] = self._control.address
+
+    def lengths(self, count: int) -> list[int]:
+        """How long each of the first `count` datagrams is; `slot_octets` is one that did not fit."""
+        return self._lengths[:count].tolist()
+
+    def first_octets(self, count: int) -> list[int]:
+        """What each of the first `count` datagrams begins with. Of an empty one it means nothing."""
+        return self._first_octets[:count].tolist()
+
+    def names(self, count: int) -> Sequence[Name]:
+        """Where each of the first `count` datagrams came from, as `name_key` has it."""
+        if self._is_v4:
+            return self._first_words[:count].tolist()
+        words = self._names.words
+        return [_name_at(words, NAME_WORDS * index) for index in range(count)]
+
+    def address(self, index: int) -> tuple[str, int] | tuple[str, int, int, int]:
+        """Where one datagram came from, as Python's sockets give it."""
+        return unpack_name(self._names.octets[NAME_OCTETS * index : NAME_OCTETS * (index + 1)])
 
     def first_arrived_ns(self) -> int:
         """When the first datagram of the batch reached this machine, in nanoseconds of Unix time; 0 if unknown."""
@@ -115,31 +145,43 @@ class ReceiveBatch:
 
 
 class SendBatch:
-    """Up to `count` messages of up to `pieces` pieces each.
+    """Up to `count` messages of up to `pieces` pieces each, to be gathered in lists.
 
-    Message i has its name's address in `messages[WORDS * i]`, that name's length in the word after it, and the number
-    of its pieces in `messages[WORDS * i + 3]`. Its pieces are (address, length) pairs from
-    `pieces[piece_step * i]` on.
+    `names` has the address of each message's name, which must stay where it is until it is sent, and `pieces` the
+    address and length of each piece. Where a message has one piece, append to both; where it has several, use `add`.
     """
 
-    def __init__(self, sock: socket.socket, count: int, pieces: int) -> None:
-        self.count = count
+    def __init__(self, sock: socket.socket, count: int, pieces: int = 1) -> None:
+        self.names: list[int] = []
+        self.pieces: list[int] = []
         self.sent = 0
         self.dropped_buffer_full = 0
         self.dropped_refused = 0
         self._descriptor = sock.fileno()
         self._pieces = Memory(count * pieces * 16)
         self._messages = Memory(count * MESSAGE_OCTETS)
-        self.piece_step = 2 * pieces
-        self.pieces = self._pieces.words
-        self.messages = self._messages.words
+        name_octets = 16 if sock.family == socket.AF_INET else 28
         for index in range(count):
-            self.messages[WORDS * index + 2] = self._pieces.address + index * pieces * 16
-            self.messages[WORDS * index + 3] = 1
+            self._messages.words[WORDS * index + 1] = name_octets
+            self._messages.words[WORDS * index + 2] = self._pieces.address + index * 16
+            self._messages.words[WORDS * index + 3] = 1
 
-    def send(self, count: int) -> None:
-        """Send the first `count` messages. What the kernel does not take at once is dropped and counted."""
+    def add(self, name: int, pieces: list[int]) -> None:
+        """One message of several pieces. A batch whose messages are added is not to be appended to."""
+        message = WORDS * len(self.names)
+        self._messages.words[message + 2] = self._pieces.address + 8 * len(self.pieces)
+        self._messages.words[message + 3] = len(pieces) // 2
+        self.names.append(name)
+        self.pieces += pieces
+
+    def send(self) -> None:
+        """Send what was gathered. What the kernel does not take at once is dropped and counted."""
         assert _sendmmsg is not None  # noqa: S101 - see is_available
+        count = len(self.names)
+        self._messages.words[: WORDS * count : WORDS] = array("Q", self.names)
+        self._pieces.words[: len(self.pieces)] = array("Q", self.pieces)
+        self.names.clear()
+        self.pieces.clear()
         done = 0
         while done < count:
             address = self._messages.address + done * MESSAGE_OCTETS
@@ -154,6 +196,18 @@ class SendBatch:
             # One destination's trouble (no route, an ICMP error of an earlier packet, too long); the others follow.
             self.dropped_refused += 1
             done += 1
+
+
+def name_key(name: bytes | memoryview) -> Name:
+    """The key of a packed socket address."""
+    words = memoryview(bytes(name).ljust(NAME_OCTETS, b"\0")).cast("Q")
+    is_v4 = int.from_bytes(name[:2], "little") == socket.AF_INET
+    return words[0] if is_v4 else _name_at(words, 0)
+
+
+def _name_at(words: memoryview, start: int) -> tuple[int, int, int]:
+    # sockaddr_in6: family, port and flow information, then the address in the next two words, then the scope.
+    return words[start] >> 16 & 0xFFFF, words[start + 1], words[start + 2]
 
 
 def pack_name(family: int, host: str, port: int) -> bytes:

@@ -182,18 +182,30 @@ class HopSender(Generic[_Destination]):
         tag.update(head)
         return b"".join([head, tag.digest(), *[payload for _, payload in packets]])
 
-    def seal_into(self, buffer: bytearray | memoryview, count: int) -> int:
-        """Complete a bundle whose `count` entries already lie in `buffer` from octet 24 on: write the header before
-        them and the tag after them, and return where the payloads follow. For senders that gather payloads by iovec."""
-        table_end = HEADER_LENGTH + ENTRY_LENGTH * count
+    def seal_into(self, buffer: bytearray | memoryview, table: Sequence[bytes | int]) -> int:
+        """Write the head of a bundle into `buffer`: header, table (22-octet entries and payload lengths in turn, 1 to
+        64 of each), tag. Returns where the payloads follow. For senders that gather payloads by iovec."""
+        count = len(table) // 2
         self._sequence += 1
-        _HEADER.pack_into(
-            buffer, 0, MAGIC, VERSION, self._key_id, count, self._sender_id, 0, self._boot_epoch_ms, self._sequence
+        _HEADS[count].pack_into(
+            buffer,
+            0,
+            MAGIC,
+            VERSION,
+            self._key_id,
+            count,
+            self._sender_id,
+            0,
+            self._boot_epoch_ms,
+            self._sequence,
+            *table,
         )
+        table_end = HEADER_LENGTH + ENTRY_LENGTH * count
+        payload_start = table_end + TAG_LENGTH
         tag = self._keyed.copy()
         tag.update(buffer[:table_end])
-        buffer[table_end : table_end + TAG_LENGTH] = tag.digest()
-        return table_end + TAG_LENGTH
+        buffer[table_end:payload_start] = tag.digest()
+        return payload_start
 
     def _header(self, count: int) -> bytes:
         self._sequence += 1
@@ -229,33 +241,36 @@ class HopReceiver:
 
     def open_untrusted(self, data: bytes, peer: tuple[Any, ...]) -> list[tuple[bytes, bytes]] | HopRefusal:
         """The packets of a bundle as (22-octet entry, payload), or why it is none. Never raises."""
-        count = self.check_untrusted(data, peer)
-        if isinstance(count, HopRefusal):
-            return count
+        table = self.check_untrusted(data, peer)
+        if isinstance(table, HopRefusal):
+            return table
         packets = []
-        entry_start = HEADER_LENGTH
-        payload_start = HEADER_LENGTH + ENTRY_LENGTH * count + TAG_LENGTH
-        for length in _LENGTHS[count].unpack_from(data, HEADER_LENGTH):
+        payload_start = HEADER_LENGTH + ENTRY_LENGTH * (len(table) // 2) + TAG_LENGTH
+        fields = iter(table)
+        for entry, length in zip(fields, fields):  # noqa: B905 - a keyword argument costs as much as a packet here
             payload_end = payload_start + length
-            packets.append((data[entry_start : entry_start + PATH_ENTRY_LENGTH], data[payload_start:payload_end]))
-            entry_start += ENTRY_LENGTH
+            packets.append((entry, data[payload_start:payload_end]))
             payload_start = payload_end
         return packets
 
-    def check_untrusted(self, data: bytes | memoryview, peer: tuple[Any, ...]) -> int | HopRefusal:  # noqa: PLR0911
-        """How many entries the authentic, fresh bundle in `data` has, or why it is none. Never raises.
+    def check_untrusted(  # noqa: PLR0911
+        self, data: bytes | memoryview, peer: tuple[Any, ...]
+    ) -> tuple[Any, ...] | HopRefusal:
+        """The table of the authentic, fresh bundle in `data` (22-octet entries and payload lengths in turn), or why it
+        is none. Never raises.
 
-        For readers that use table and payloads in place. A bundle counts as seen from here on.
+        For readers that use payloads in place. A bundle counts as seen from here on.
         """
         if self._allowed_peers is not None and peer[:2] not in self._allowed_peers:
             return HopRefusal.PEER
-        if len(data) < _SHORTEST:
+        length = len(data)
+        if length < _SHORTEST:
             return HopRefusal.MALFORMED
         count: int
         magic, version, key_id, count, sender_id, zero, boot_epoch_ms, sequence = _HEADER.unpack_from(data)
         table_end = HEADER_LENGTH + ENTRY_LENGTH * count
         payload_start = table_end + TAG_LENGTH
-        if magic != MAGIC or version != VERSION or zero or not count or len(data) < payload_start:
+        if magic != MAGIC or version != VERSION or zero or not count or length < payload_start:
             return HopRefusal.MALFORMED
         if count > MAX_BUNDLE_ENTRIES:
             return HopRefusal.MALFORMED
@@ -266,7 +281,8 @@ class HopReceiver:
         tag.update(data[:table_end])
         if not compare_digest(tag.digest(), data[table_end:payload_start]):
             return HopRefusal.TAG
-        if payload_start + sum(_LENGTHS[count].unpack_from(data, HEADER_LENGTH)) != len(data):
+        table = _TABLES[count].unpack_from(data, HEADER_LENGTH)
+        if payload_start + sum(table[1::2]) != length:
             return HopRefusal.LENGTH
         sender = self._senders.get(sender_id)
         if sender is None or sender.boot_epoch_ms != boot_epoch_ms:
@@ -282,7 +298,7 @@ class HopReceiver:
         if sequence <= sender.window[place]:
             return HopRefusal.REPLAYED
         sender.window[place] = sequence
-        return count
+        return table
 
 
 @dataclass(slots=True)
@@ -312,6 +328,8 @@ def _groups(packets: list[tuple[bytes, bytes]], max_octets: int) -> list[list[tu
 
 _V4_MAPPED_PREFIX = bytes(10) + b"\xff\xff"
 _HEADER = Struct("<4B 2H 2Q")
-_LENGTHS = tuple(Struct("<" + "22xH" * count) for count in range(MAX_BUNDLE_ENTRIES + 1))
-"""The payload lengths of a table of so many entries."""
+_TABLES = tuple(Struct("<" + f"{PATH_ENTRY_LENGTH}sH" * count) for count in range(MAX_BUNDLE_ENTRIES + 1))
+"""A table of so many entries: of each what stays the same for its path, and the payload length."""
+_HEADS = tuple(Struct(_HEADER.format + table.format.lstrip("<")) for table in _TABLES)
+"""Header and table."""
 _SHORTEST = HEADER_LENGTH + ENTRY_LENGTH + TAG_LENGTH
