@@ -277,19 +277,7 @@ def test_a_lane_does_not_survive_a_takeover(rig: Rig) -> None:
     assert rig.to_clients[0][RTP] == 0
 
 
-LANES = [
-    pytest.param(False, id="plain"),
-    pytest.param(
-        True,
-        id="fast lane",
-        marks=pytest.mark.xfail(
-            reason="a message in the making points into its lane, and the lane goes with the flow", strict=False
-        ),
-    ),
-]
-
-
-@pytest.mark.parametrize("batched", LANES)
+@pytest.mark.parametrize("batched", [False, True])
 def test_what_is_sent_before_a_flow_ends_goes_to_its_client_and_to_nobody_else(batched: bool) -> None:
     """The release is in the same batch, and another client's flow takes its place in memory."""
     for _ in range(20):
@@ -305,15 +293,7 @@ def test_what_is_sent_before_a_flow_ends_goes_to_its_client_and_to_nobody_else(b
             rig.close()
 
 
-@pytest.mark.parametrize(
-    "batched",
-    [
-        pytest.param(False, id="plain"),
-        pytest.param(
-            True, id="fast lane", marks=pytest.mark.xfail(reason="lanes are found without the ingress", strict=False)
-        ),
-    ],
-)
+@pytest.mark.parametrize("batched", [False, True])
 def test_what_names_another_relay_as_ingress_is_not_sent_from_here(batched: bool) -> None:
     """Relays that share a public address have clients of one name; the entry says which of them has the way back."""
     rig = Rig(batched=batched)

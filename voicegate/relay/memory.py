@@ -23,8 +23,8 @@ class FlowMemory:
         return len(self._rows)
 
     def note(self, worker: int, rows: Iterable[Row], now: float) -> list[Row]:
-        """Take in what a worker tells; what of it is news for others. That it gave up a flow which another worker has by
-        now is none."""
+        """Take in what a worker tells; what of it is news for others. That it gave up a flow which another worker has
+        by now is none."""
         news = []
         for key, route in rows:
             known = self._rows.get(key)
