@@ -8,7 +8,8 @@
  2. A packet of a lane that is not STUN takes it. Uplink, its entry goes into the table of the bundle that this batch
     makes for its transceiver, and its payload is a piece that points into the slot where it was received. Downlink, it
     is a message of its own that points into the slot of the bundle it came in.
- 3. Everything else (STUN, unknown, unanswered or unproven addresses, flags that change something) goes to the router
+ 3. A packet of another relay's client goes from one bundle into another by a *passage*, in both directions.
+ 4. Everything else (STUN, unknown, unanswered or unproven addresses, flags that change something) goes to the router
     as octets, and so do all decisions. A lane that the router takes away is gone with the same packet.
 
 A batch is what happened to wait: nothing waits to fill one. After a batch the task lingers: it polls the sockets
@@ -36,7 +37,7 @@ from voicegate.net.mmsg import NAME_OCTETS, Name, name_key
 from voicegate.relay.flow import REMOTE, Flow
 from voicegate.relay.router import Router
 from voicegate.routing import ANSWERED, VALIDATED, HopAddress, HopReceiver, HopRefusal, HopSender, with_flags
-from voicegate.routing.hop import ENTRY_LENGTH, HEADER_LENGTH, TAG_LENGTH
+from voicegate.routing.hop import ENTRY_LENGTH, HEADER_LENGTH, HOP_COUNT_SHIFT, TAG_LENGTH
 from voicegate.routing.limits import MAX_BUNDLE_ENTRIES, MAX_BUNDLE_OCTETS
 
 HEAD_OCTETS = HEADER_LENGTH + MAX_BUNDLE_ENTRIES * ENTRY_LENGTH + TAG_LENGTH
@@ -112,6 +113,20 @@ class Lane:
         self.name_address = self.name.address
 
 
+class Passage:
+    """A validated flow of another relay's client, in one direction: from whom its packets come, to whom they go, and
+    under which entry. `origin` and `towards` are a relay and a transceiver, or the other way round."""
+
+    __slots__ = ("entry", "flow", "is_uplink", "origin", "towards")
+
+    def __init__(self, flow: Flow, entry: bytes, origin: Towards, towards: Towards, *, is_uplink: bool) -> None:
+        self.flow = flow
+        self.entry = entry
+        self.origin = origin
+        self.towards = towards
+        self.is_uplink = is_uplink
+
+
 class Express:
     """The lanes of one worker, and the two loops that serve them. Implements what a `FlowTable` tells of its flows."""
 
@@ -147,6 +162,7 @@ class Express:
         self._batch_sizes = {side: [0] * (FAST_BATCH_DATAGRAMS + 1) for side in ("public", "hop")}
         self._bundle_sizes = {direction: [0] * (MAX_BUNDLE_ENTRIES + 1) for direction in ("up", "down")}
         self._latencies = {direction: Latencies() for direction in ("up", "down")}
+        self._passages: dict[bytes, Passage] = {}
         self._open: list[Towards] = []
         self._gone: list[Lane] = []
         self._poll = select.poll()
@@ -156,14 +172,11 @@ class Express:
     # Lanes come and go as the router says.
 
     def flow_validated(self, flow: Flow) -> None:
-        """The flow may take the fast lane from now on, if its client is ours."""
+        """The flow may take the fast lane from now on."""
+        towards = self._towards_to(flow.owner)
         if flow.vip == REMOTE:
+            self._open_passages(flow, towards)
             return
-        towards = self._towards.get(flow.owner)
-        if towards is None:
-            self._forget_strangers()
-            towards = self._towards[flow.owner] = Towards(self._hop_socket.family, flow.owner)
-            self._peers[name_key(towards.name.octets)] = towards
         lane = Lane(flow, self._public_sockets[flow.vip].family, towards, self._outlets[flow.vip])
         self._lanes[flow.vip][name_key(lane.name.octets)] = lane
         self._lanes_by_entry[with_flags(lane.entry, STEADY)] = lane
@@ -171,6 +184,10 @@ class Express:
     def flow_gone(self, flow: Flow) -> None:
         """The flow ended, or its next owner has to prove itself first."""
         if flow.vip == REMOTE:
+            for entry in _passage_entries(flow):
+                passage = self._passages.get(entry)
+                if passage is not None and passage.flow is flow:
+                    del self._passages[entry]
             return
         family = self._public_sockets[flow.vip].family
         lane = self._lanes[flow.vip].pop(name_key(pack_name(family, flow.address[0], flow.address[1])), None)
@@ -178,6 +195,25 @@ class Express:
             del self._lanes_by_entry[with_flags(lane.entry, STEADY)]
             # Messages that are not sent yet may point at its name.
             self._gone.append(lane)
+
+    def _open_passages(self, flow: Flow, transceiver: Towards) -> None:
+        """Let packets of another relay's client pass both ways, by the way that its entry names."""
+        ingress = self._router.ingress_of(flow.entry)
+        if ingress is None:
+            return
+        relay = self._towards_to(ingress)
+        up, down = _passage_entries(flow)
+        onward = with_flags(up, 1 << HOP_COUNT_SHIFT)
+        self._passages[up] = Passage(flow, onward, relay, transceiver, is_uplink=True)
+        self._passages[down] = Passage(flow, down, transceiver, relay, is_uplink=False)
+
+    def _towards_to(self, address: HopAddress) -> Towards:
+        towards = self._towards.get(address)
+        if towards is None:
+            self._forget_strangers()
+            towards = self._towards[address] = Towards(self._hop_socket.family, address)
+            self._peers[name_key(towards.name.octets)] = towards
+        return towards
 
     def _forget_strangers(self) -> None:
         """Keep no place for who left the registry. No lane leads there: such flows were moved or ended."""
@@ -339,11 +375,14 @@ class Express:
         for outlet in self._outlets:
             if outlet.names:
                 outlet.send()
+        if self._open:
+            self._send_bundles()
         self._end_batch("hop", "down", received, batch)
         return received
 
     def _deliver(self, slot: int, table: tuple[Any, ...], towards: Towards, now: float) -> None:
         octets, address, lane_of = self._from_hop.memory.octets, self._from_hop.memory.address, self._lanes_by_entry.get
+        passage_of = self._passages.get
         count = len(table) // 2
         self._bundle_sizes["down"][count] += 1
         place = slot + HEADER_LENGTH + ENTRY_LENGTH * count + TAG_LENGTH
@@ -353,7 +392,11 @@ class Express:
             lane = lane_of(entry)
             if lane is None or lane.towards is not towards or not length or octets[place] < STUN_END:
                 handed_over += 1
-                self._router.deliver(entry, bytes(octets[place : place + length]), towards.address, now)
+                passage = passage_of(entry)
+                if passage is None or passage.origin is not towards or not length or octets[place] < STUN_END:
+                    self._router.deliver(entry, bytes(octets[place : place + length]), towards.address, now)
+                else:
+                    self._pass_on(passage, address + place, length, now)
             else:
                 outlet = lane.outlet
                 outlet.names.append(lane.name_address)
@@ -366,6 +409,22 @@ class Express:
             if len(outlet.names) > BATCH_MESSAGES - MAX_BUNDLE_ENTRIES:
                 outlet.send()
 
+    def _pass_on(self, passage: Passage, place: int, length: int, now: float) -> None:
+        """One packet of another relay's client, or for it, from one bundle into another."""
+        if passage.is_uplink:
+            passage.flow.last_heard = now
+            self._router.up_packets += 1
+        else:
+            self._router.down_packets += 1
+            self._router.passed_on += 1
+        towards = passage.towards
+        towards.room -= ENTRY_LENGTH + length
+        if towards.room < 0:
+            self._begin_bundle(towards)
+            towards.room = BUNDLE_ROOM - ENTRY_LENGTH - length
+        towards.fields += (passage.entry, length)
+        towards.pieces += (place, length)
+
     def _end_batch(self, side: str, direction: str, received: int, batch: ReceiveBatch) -> None:
         self._gone.clear()
         self._router.flush()
@@ -373,6 +432,11 @@ class Express:
         arrived_ns = batch.first_arrived_ns()
         if arrived_ns:
             self._latencies[direction].add(max(time.time_ns() - arrived_ns, 0))
+
+
+def _passage_entries(flow: Flow) -> tuple[bytes, bytes]:
+    """Under which entries packets of another relay's client come: from the relay, and from the transceiver."""
+    return with_flags(flow.entry, 0), with_flags(flow.entry, STEADY)
 
 
 def _stored_name(family: int, host: str, port: int) -> Memory:

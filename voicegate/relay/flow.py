@@ -245,12 +245,18 @@ class FlowTable:
         self._pending.pop(flow.key, None)
 
     def appear(self, flow: Flow, vip: int, address: ClientAddress, entry: bytes) -> None:
-        """The client of a flow that we know came to a public socket of ours: by another way than before, for the flow
-        was another relay's, or its socket address had another scope."""
+        """The client of a flow that we know came by another way than before: to a public socket of ours or by another
+        relay, or its socket address had another scope."""
+        for watcher in self.watchers:
+            watcher.flow_gone(flow)
         if flow.vip != REMOTE:
             del self._by_address[flow.vip][flow.address]
         flow.vip, flow.address, flow.entry = vip, address, entry
-        self._by_address[vip][address] = flow
+        if vip != REMOTE:
+            self._by_address[vip][address] = flow
+        if flow.state is FlowState.VALIDATED:
+            for watcher in self.watchers:
+                watcher.flow_validated(flow)
 
     def validated(self, flow: Flow, now: float) -> None:
         """The flow is validated from now on."""

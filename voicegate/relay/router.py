@@ -132,6 +132,10 @@ class Router:
         """Every hop address that we send to."""
         return self._slots.addresses
 
+    def ingress_of(self, entry: bytes) -> HopAddress | None:
+        """The worker of a relay that an entry came in by, and that its answers go to."""
+        return self._slots.ingress(entry[INGRESS_OFFSET], entry[WORKER_OFFSET])
+
     # What changes while calls go on.
 
     def use_slots(self, slots: SlotTable) -> None:
@@ -140,8 +144,16 @@ class Router:
         gone = self._slots.addresses - slots.addresses
         self._slots = slots
         now = self._clock()
-        for flow in [flow for flow in self.flows if flow.owner in gone] if gone else ():
-            owner = self._leads_to(flow.route, flow.key, remote=flow.vip == REMOTE)
+        if not gone:
+            return
+        for flow in self.flows:
+            remote = flow.vip == REMOTE
+            owner: HopAddress | None = flow.owner
+            if flow.owner in gone:
+                owner = self._leads_to(flow.route, flow.key, remote=remote)
+            elif not remote:
+                continue
+            # A flow of another relay's client is told of anew in any case: the way to that relay may have changed.
             if owner is None:
                 self.flows.remove(flow)
                 continue
@@ -292,7 +304,7 @@ class Router:
         if hops >= MAX_RELAY_HOPS:
             self.drops[Drop.HOP_LIMIT] += 1
             return
-        if self._slots.ingress(entry[INGRESS_OFFSET], entry[WORKER_OFFSET]) is None:
+        if self.ingress_of(entry) is None:
             self.drops[Drop.UNKNOWN_INGRESS] += 1
             return
         onward = with_flags(entry, (hops + 1) << HOP_COUNT_SHIFT)
@@ -310,6 +322,9 @@ class Router:
             flow.up_octets += len(payload)
             self.up_packets += 1
             self._sender.add(flow.owner, onward, payload)
+            if flow.state is FlowState.VALIDATED and flow.entry[:FLAGS_OFFSET] != entry[:FLAGS_OFFSET]:
+                # It comes another way than it did, or than we were told: whoever watches the flow should know.
+                self.flows.appear(flow, REMOTE, (), onward)
 
     def _receive_answer(self, entry: bytes, payload: bytes, peer: HopAddress, now: float) -> None:
         flags = entry[FLAGS_OFFSET]
@@ -380,7 +395,7 @@ class Router:
     def _make(self, entry: bytes, owner: HopAddress, now: float) -> Flow | Drop:
         """A flow from an entry, which names a client of ours or of a relay that we know."""
         if entry[INGRESS_OFFSET] != self._ingress:
-            if self._slots.ingress(entry[INGRESS_OFFSET], entry[WORKER_OFFSET]) is None:
+            if self.ingress_of(entry) is None:
                 return Drop.UNKNOWN_INGRESS
             return Flow((), REMOTE, with_flags(entry, 0), b"", owner, now)
         opened = unpack_entry(entry)
@@ -434,7 +449,7 @@ class Router:
             self.down_packets += 1
             self._send_to_client(flow.vip, payload, flow.address)
             return
-        ingress = self._slots.ingress(entry[INGRESS_OFFSET], entry[WORKER_OFFSET])
+        ingress = self.ingress_of(entry)
         if ingress is None:
             self.drops[Drop.UNKNOWN_INGRESS] += 1
             return
