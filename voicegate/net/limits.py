@@ -18,7 +18,7 @@ batch holds for each: with 128, eight for each of sixteen, which fills it. That 
 
 BATCH_MESSAGES = 512
 """Messages that the fast lane sends with one call at most: those of some 70 bundles with seven packets each. More
-saves nothing, and less lets receivers fall asleep in between, whose wake-ups cost more than the relay's own work."""
+saves nothing."""
 
 FULL_ENOUGH_DATAGRAMS = 8
 """After a batch of at least this many, receiving goes on without waiting: a wake-up costs as much as about ten
