@@ -150,7 +150,19 @@ def voicegate(_: str, clients: list[socket.socket], transceivers: list[socket.so
     with tempfile.NamedTemporaryFile("w", suffix=".json") as registry:
         json.dump({"transceivers": [record.to_json() for record in records]}, registry)
         registry.flush()
-        words = ["--host", LOOPBACK, "--relay-port", "0", "--hop-port", str(hop_port), "--workers", "1", "--json"]
+        words = [
+            "--host",
+            LOOPBACK,
+            "--relay-port",
+            "0",
+            "--hop-port",
+            str(hop_port),
+            "--workers",
+            "1",
+            "--drain",
+            "0",
+            "--json",
+        ]
         with running("voicegate", "relay", *words, "--registry", registry.name, "--secret", secret) as relay:
             port = int(relay.said["relay"].rpartition(":")[2])
             senders: list[HopSender[None]] = [

@@ -102,9 +102,17 @@ class HopEntry:
 
 def pack_entry(host: str, port: int, vip: int, ingress: int, worker: int, flags: int) -> bytes:  # noqa: PLR0913, PLR0917
     """The 22 octets of an entry that do not change from packet to packet. Raises ValueError for what does not fit."""
-    address = ipaddress.ip_address(host)
-    mapped = address.packed if address.version == 6 else _V4_MAPPED_PREFIX + address.packed  # noqa: PLR2004 - IPv6
-    return mapped + port.to_bytes(2, "big") + bytes((vip, ingress, worker, flags))
+    return _mapped_address(host) + port.to_bytes(2, "big") + bytes((vip, ingress, worker, flags))
+
+
+def _mapped_address(host: str) -> bytes:
+    try:
+        # What sockets give for IPv4, in a quarter of the time that `ipaddress` takes: every new client is packed.
+        first, second, third, fourth = host.split(".")
+        return _V4_MAPPED_PREFIX + bytes((_OCTETS[first], _OCTETS[second], _OCTETS[third], _OCTETS[fourth]))
+    except (KeyError, ValueError):
+        address = ipaddress.ip_address(host)
+        return address.packed if address.version == 6 else _V4_MAPPED_PREFIX + address.packed  # noqa: PLR2004 - IPv6
 
 
 def unpack_entry(entry: bytes) -> HopEntry:
@@ -327,6 +335,7 @@ def _groups(packets: list[tuple[bytes, bytes]], max_octets: int) -> list[list[tu
 
 
 _V4_MAPPED_PREFIX = bytes(10) + b"\xff\xff"
+_OCTETS = {str(octet): octet for octet in range(256)}
 _HEADER = Struct("<4B 2H 2Q")
 _TABLES = tuple(Struct("<" + f"{PATH_ENTRY_LENGTH}sH" * count) for count in range(MAX_BUNDLE_ENTRIES + 1))
 """A table of so many entries: of each what stays the same for its path, and the payload length."""

@@ -13,14 +13,19 @@ slot has a newer generation by now is stale and leads nowhere.
 
 import ipaddress
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2s
+from itertools import pairwise
 from typing import Any
 
 from voicegate.routing.hint import pack_route
 from voicegate.routing.keys import ConfigurationError
 from voicegate.routing.limits import MAX_REGISTRY_RELAYS, MAX_REGISTRY_TRANSCEIVERS, MAX_RELAY_WORKERS
+
+SLOT_BITS, GENERATION_BITS = 16, 8
+"""Of a route (`pack_route`): cluster, slot, generation."""
 
 HopAddress = tuple[str, int]
 """A numeric host and a port."""
@@ -167,24 +172,28 @@ class SlotTable:
     table. Raises ConfigurationError if two transceivers claim a slot.
     """
 
-    __slots__ = ("_by_route", "_clusters", "_generations", "_ingresses", "_routes", "addresses", "transceivers")
+    __slots__ = ("_clusters", "_firsts", "_holders", "_ingresses", "_routes", "addresses", "transceivers")
 
     def __init__(
         self, records: Iterable[TransceiverRecord], relays: Iterable[RelayRecord] = (), *, ingress: int | None = None
     ) -> None:
-        self._by_route: dict[int, HopAddress] = {}
-        self._generations: dict[tuple[int, int], int] = {}
+        # By range and not by slot: a table is made anew with each change of the registry, while packets wait.
+        # A place is a cluster and a slot; of each range the first and the last place, its generation, who holds it.
+        ranges: list[tuple[int, int, int, HopAddress]] = []
         self._routes: dict[HopAddress, int] = {}
         self._ingresses: dict[int, tuple[HopAddress, ...]] = {}
         self._clusters: dict[int, list[HopAddress]] = {}
         for record in records:
             self._routes[record.hop] = pack_route(record.cluster, record.slots[0][0], record.generation)
-            for first, last in record.slots:
-                for slot in range(first, last + 1):
-                    if (record.cluster, slot) in self._generations:
-                        raise ConfigurationError(f"registry: slot {slot} of cluster {record.cluster} is held twice")
-                    self._generations[record.cluster, slot] = record.generation
-                    self._by_route[pack_route(record.cluster, slot, record.generation)] = record.hop
+            base = record.cluster << SLOT_BITS
+            ranges += [(base | first, base | last, record.generation, record.hop) for first, last in record.slots]
+        ranges.sort()
+        for (_, before, _, _), (first, _, _, _) in pairwise(ranges):
+            if first <= before:
+                cluster, slot = divmod(first, 1 << SLOT_BITS)
+                raise ConfigurationError(f"registry: slot {slot} of cluster {cluster} is held twice")
+        self._firsts = [first for first, _, _, _ in ranges]
+        self._holders = [(last, generation, hop) for _, last, generation, hop in ranges]
         relays = tuple(relays)
         # The clusters that we serve ourselves are not asked of others: what we cannot resolve there, nobody can.
         ours = {cluster for relay in relays if relay.ingress == ingress for cluster in relay.clusters}
@@ -192,24 +201,29 @@ class SlotTable:
             self._ingresses[relay.ingress] = relay.hops
             for cluster in set(relay.clusters) - ours:
                 self._clusters.setdefault(cluster, []).extend(relay.hops)
-        self.transceivers = frozenset(self._by_route.values())
+        self.transceivers = frozenset(self._routes)
         """Hop addresses of transceivers: what they send is an answer."""
         self.addresses = self.transceivers.union(*self._ingresses.values())
         """Every hop address in the table: the allow-list in both directions."""
 
     def lookup(self, cluster: int, slot: int, generation: int) -> HopAddress | None:
         """Where the holder of a slot listens, or None if nobody holds it in this generation."""
-        return self._by_route.get(pack_route(cluster, slot, generation))
+        return self.route(pack_route(cluster, slot, generation))
 
     def route(self, route: int) -> HopAddress | None:
         """`lookup` for the integer that `HintCodec.route_untrusted` returns."""
-        return self._by_route.get(route)
+        place = route >> GENERATION_BITS
+        index = bisect_right(self._firsts, place) - 1
+        if index < 0:
+            return None
+        last, generation, hop = self._holders[index]
+        return hop if place <= last and generation == route & (1 << GENERATION_BITS) - 1 else None
 
     def next_hop(self, route: int, flow_key: bytes, present: HopAddress | None = None) -> HopAddress | None:
         """Where packets of a flow with this route go: to the transceiver that holds the slot, else to a worker of a
         relay of the cluster, always the same one for a flow, whichever relay asks. The `present` one stays if it can:
         it knows the flow, and one that just came would have to learn it. None if nobody is known."""
-        transceiver = self._by_route.get(route)
+        transceiver = self.route(route)
         if transceiver is not None:
             return transceiver
         workers = self._clusters.get(route >> 24)
@@ -232,7 +246,9 @@ class SlotTable:
 
     def generation(self, cluster: int, slot: int) -> int | None:
         """The generation of a slot, which tells a stale hint from one for a slot that nobody holds."""
-        return self._generations.get((cluster, slot))
+        place = cluster << SLOT_BITS | slot
+        index = bisect_right(self._firsts, place) - 1
+        return self._holders[index][1] if index >= 0 and place <= self._holders[index][0] else None
 
 
 _PORT = re.compile("[0-9]{1,5}")
