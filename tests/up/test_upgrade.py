@@ -9,15 +9,22 @@ import socket
 import stat
 from pathlib import Path
 
+import pytest
+
 from tests.up.programs import Programs, call, caller, fetch, free_port, metric, wait_until
 
 
-def test_an_upgrade_loses_no_packet_and_no_flow(programs: Programs, tmp_path: Path) -> None:
+@pytest.mark.parametrize("registry", ["file", "Redis"])
+def test_an_upgrade_loses_no_packet_and_no_flow(
+    programs: Programs, tmp_path: Path, registry: str, redis_url: str
+) -> None:
     port, hop = free_port(), free_port()
-    transceiver = programs.transceiver(f"127.0.0.1:{port}")
-    words = ["--registry", programs.registry(transceiver), "--workers", "2", "--admin", f"127.0.0.1:{free_port()}"]
-    words += ["--upgrade-socket", str(tmp_path / "upgrade")]
+    shared = ["--redis", redis_url] if registry == "Redis" else []
+    transceiver = programs.transceiver(f"127.0.0.1:{port}", *shared)
+    words = ["--workers", "2", "--admin", f"127.0.0.1:{free_port()}", "--upgrade-socket", str(tmp_path / "upgrade")]
+    words += shared or ["--registry", programs.registry(transceiver)]
     old = programs.relay(port, hop, *words)
+    wait_until(lambda: fetch(f"{old.said['admin']}ready")[0] == 200, "the relay never found anybody")
     assert stat.S_IMODE(os.stat(tmp_path / "upgrade").st_mode) == 0o600
     with caller(transceiver.said["signal"], 6) as one, caller(transceiver.said["signal"], 6) as two:
         wait_until(lambda: transceiver.log().count("secured") == 2, "the calls were never secured")

@@ -15,7 +15,7 @@ import trio
 from voicegate.net import Child, MetricsRegistry, Snapshot
 from voicegate.relay.config import RelayConfig
 from voicegate.relay.fleet import RelayFleet, WorkerSockets
-from voicegate.relay.limits import DRAIN_LOOK_S, IDLE_BEFORE_LEAVING_S, ROW_TTL_S
+from voicegate.relay.limits import DRAIN_LOOK_S, FIRST_REGISTRY_LIMIT_S, IDLE_BEFORE_LEAVING_S, ROW_TTL_S
 from voicegate.routing import FleetKeys, Registry, RelayRecord, TransceiverRecord
 from voicegate.store import FlowStore, RegistryReader
 
@@ -59,6 +59,7 @@ class RelayHost:
         keys = FleetKeys.parse(config.secret)
         self._config = config
         self._registry = config.registry
+        self._is_registry_known = trio.Event()
         self._store = FlowStore(redis, keys.flow_keys, keys.current, ROW_TTL_S) if redis else None
         self._reader = RegistryReader(redis, keys.flow_keys, identity.clusters) if redis else None
         self.fleet = RelayFleet(config, sockets, self._store, spares=spares)
@@ -83,7 +84,8 @@ class RelayHost:
     @property
     def knows_somebody(self) -> bool:
         """Whether there is anybody to relay to."""
-        return bool(self._registry.transceivers or self._registry.relays)
+        others = any(relay.ingress != self._config.ingress for relay in self._registry.relays)
+        return others or bool(self._registry.transceivers)
 
     async def run(
         self,
@@ -104,6 +106,10 @@ class RelayHost:
                 self.fleet.pause()
                 nursery.start_soon(self.fleet.run)
                 await self.fleet.wait_warm()
+                if self._reader is not None:
+                    # Rows of flows lead nowhere before it is known who holds which slots.
+                    with trio.move_on_after(FIRST_REGISTRY_LIMIT_S):
+                        await self._is_registry_known.wait()
                 for worker in range(len(self.sockets)):
                     await self.fleet.take_over(worker, await predecessor.hand_over(worker))
                 await self.fleet.resume()
@@ -130,6 +136,7 @@ class RelayHost:
                     self._registry = latest
                     log.info("%d transceivers and %d relays", len(latest.transceivers), len(latest.relays))
                     await self.fleet.use_registry(latest)
+                    self._is_registry_known.set()
 
     async def use_secret(self, secret: str) -> None:
         """Use the keys of other secrets from now on. Raises ConfigurationError, and then nothing has changed."""

@@ -94,3 +94,7 @@ STOP_GRACE_S = 2.0
 
 DRAIN_LOOK_S = 0.25
 """How often a relay that drains looks whether it is idle."""
+
+FIRST_REGISTRY_LIMIT_S = 5.0
+"""A relay that takes another's place waits this long for the registry in Redis. Without it it goes on with nothing, and
+learns its flows from answers and checks."""
