@@ -6,6 +6,7 @@ Each flag has an environment variable: `--relay-port` is `VOICEGATE_RELAY_PORT` 
 """
 
 import argparse
+import ipaddress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -299,4 +300,7 @@ def _shared_secret(words: argparse.Namespace) -> tuple[str, Path | None]:
 
 
 def _hop_address(words: argparse.Namespace) -> HostPort:
-    return HostPort(resolve_host(words.hop_host, "--hop-host"), parse_port(words.hop_port, "--hop-port"))
+    host = resolve_host(words.hop_host, "--hop-host")
+    if ipaddress.ip_address(host).is_unspecified:
+        raise ConfigurationError("--hop-host: relays and transceivers send there, so it cannot be all addresses")
+    return HostPort(host, parse_port(words.hop_port, "--hop-port"))
