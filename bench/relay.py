@@ -24,9 +24,10 @@ stays what it is.
 
 import argparse
 import json
+import os
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import product
@@ -66,6 +67,7 @@ class Load:
     transceivers: int
     seconds: float
     warm_up: float = WARM_UP_S
+    pins: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,10 @@ def observe(program: str, start: Start, load: Load) -> dict[str, Moment]:
         command = [program, *map(str, words)]
         moments: dict[str, Moment] = {}
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, pass_fds=descriptors) as process:  # noqa: S603
+            if load.pins:
+                first, *others = sorted(os.sched_getaffinity(0))
+                pin(forwarder.processes, {first})
+                pin((process.pid,), set(others))
             for line in process.stdout or ():
                 word, *figures = line.split()
                 moments[word] = Moment(
@@ -106,6 +112,13 @@ def observe(program: str, start: Start, load: Load) -> dict[str, Moment]:
                     [float(figure) for figure in figures],
                 )
     return moments
+
+
+def pin(processes: Iterable[int], cores: set[int]) -> None:
+    """Keep every thread of these processes on these cores."""
+    for process in processes:
+        for task in Path(f"/proc/{process}/task").iterdir():
+            os.sched_setaffinity(int(task.name), cores)
 
 
 def _to_send(datagram: Datagram) -> bytes:
@@ -227,9 +240,9 @@ def loads(arguments: argparse.Namespace) -> Iterator[Load]:
     for direction in DIRECTIONS:
         if direction in arguments.direction:
             for pps, count in product(arguments.pps or RATES, arguments.transceivers):
-                yield Load(direction, pps, count, arguments.seconds)
+                yield Load(direction, pps, count, arguments.seconds, pins=arguments.pin)
             if direction == "uplink" and arguments.pps is None:
-                yield Load(direction, LATENCY_PPS, 1, arguments.seconds)
+                yield Load(direction, LATENCY_PPS, 1, arguments.seconds, pins=arguments.pin)
 
 
 def main() -> None:
@@ -241,6 +254,7 @@ def main() -> None:
     parser.add_argument("--direction", nargs="+", choices=choices, default=list(choices), metavar="D")
     parser.add_argument("--pps", type=int, nargs="+", metavar="N", help="packets a second")
     parser.add_argument("--transceivers", type=int, nargs="+", default=[1, 16], metavar="N")
+    parser.add_argument("--pin", action="store_true", help="the forwarder on the first core, the load on the others")
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="turns of each forwarder (default 3)")
     parser.add_argument("--forwarder", nargs="+", choices=FORWARDERS, default=list(FORWARDERS), metavar="NAME")
     parser.add_argument(
