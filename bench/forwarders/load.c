@@ -58,11 +58,21 @@ static void take(const uint8_t *data, int length, uint64_t now) {
     }
 }
 
+static uint64_t arrived_ns(struct msghdr *message) {
+    struct cmsghdr *control = CMSG_FIRSTHDR(message);
+    if (control == NULL || control->cmsg_type != SO_TIMESTAMPNS) return read_ns(CLOCK_REALTIME);
+    struct timespec t;
+    memcpy(&t, CMSG_DATA(control), sizeof t);
+    return t.tv_sec * 1000000000ull + t.tv_nsec;
+}
+
 static void *receive(void *unused) {
     static uint8_t slots[BATCH][SLOT];
     struct mmsghdr messages[BATCH] = {0};
     struct iovec pieces[BATCH];
+    static uint8_t controls[BATCH][64];
     for (int i = 0; i < BATCH; i++) {
+        messages[i].msg_hdr.msg_control = controls[i];
         pieces[i] = (struct iovec){slots[i], SLOT};
         messages[i].msg_hdr.msg_iov = &pieces[i];
         messages[i].msg_hdr.msg_iovlen = 1;
@@ -71,16 +81,22 @@ static void *receive(void *unused) {
     for (int i = 0; i < receivers; i++) {
         struct epoll_event wanted = {.events = EPOLLIN, .data.fd = receiving[i]};
         epoll_ctl(waiting, EPOLL_CTL_ADD, receiving[i], &wanted);
+        int on = 1;
+        setsockopt(receiving[i], SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof on);
     }
     while (!over) {
         struct epoll_event events[512];
-        int ready = epoll_wait(waiting, events, 512, 100);
+        // Nobody waits for a packet: to wake a receiver costs whoever sends, and receivers are elsewhere in real life. So
+        // the kernel says when each packet came.
+        struct timespec nap = {0, 200000};
+        nanosleep(&nap, NULL);
+        int ready = epoll_wait(waiting, events, 512, 0);
         for (int i = 0; i < ready; i++) {
             int n;
             do {
+                for (int k = 0; k < BATCH; k++) messages[k].msg_hdr.msg_controllen = sizeof controls[k];
                 n = recvmmsg(events[i].data.fd, messages, BATCH, MSG_DONTWAIT, NULL);
-                uint64_t now = now_ns();
-                for (int k = 0; k < n; k++) take(slots[k], messages[k].msg_len, now);
+                for (int k = 0; k < n; k++) take(slots[k], messages[k].msg_len, arrived_ns(&messages[k].msg_hdr));
             } while (n == BATCH);
         }
     }
@@ -136,7 +152,7 @@ int main(int argc, char **argv) {
         }
         if (elapsed >= warm_up + seconds || (datagrams && next >= end)) break;
         for (uint64_t due = (uint64_t)(elapsed * rate); sent < due && !(datagrams && next >= end);) {
-            uint64_t stamp = now_ns();
+            uint64_t stamp = read_ns(CLOCK_REALTIME);
             if (datagrams) {
                 uint32_t length, packets, first, port;
                 memcpy(&length, next, 4);
