@@ -7,10 +7,12 @@ import socket
 
 import pytest
 import trio
+import trio.testing
 
 from tests.relay.conftest import DTLS, RTP, binding_request, binding_response
 from voicegate.net import MetricsRegistry, open_datagram_socket, render
-from voicegate.relay import RelayConfig, RelayWorker
+from voicegate.relay import Drop, RelayConfig, RelayWorker
+from voicegate.relay.limits import DROP_LOG_WINDOW_S
 from voicegate.routing import (
     ANSWERED,
     VALIDATED,
@@ -89,3 +91,23 @@ def test_sender_ids_tell_all_workers_apart_from_each_other_and_from_transceivers
     }
     assert len(ids) == 256 * 128
     assert max(ids) < 0x8000
+
+
+async def test_a_reason_for_drops_is_logged_once_in_a_window(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    public, hop = (open_datagram_socket("127.0.0.1", 0) for _ in range(2))
+    with public, hop:
+        worker = RelayWorker(RelayConfig(0, SECRET, Registry()), 0, [public], hop)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(worker._log_drops)
+            for _ in range(3):
+                worker.router.drops[Drop.BAD_HINT] += 1
+                await trio.sleep(DROP_LOG_WINDOW_S / 4)
+            await trio.sleep(2 * DROP_LOG_WINDOW_S)
+            worker.router.drops[Drop.NO_USERNAME] += 1
+            await trio.sleep(DROP_LOG_WINDOW_S)
+            nursery.cancel_scope.cancel()
+    said = [record.getMessage() for record in caplog.records]
+    assert [line.partition(":")[0] for line in said] == ["dropped 3 in 10 s", "dropped 1 in 10 s"]
+    assert "bad hint" in said[0]

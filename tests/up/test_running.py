@@ -9,12 +9,13 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.up.programs import fetch, is_alive, metric, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 30.0
@@ -36,39 +37,6 @@ def call(signal_url: str, *arguments: str) -> dict[str, Any]:
     report = json.loads(finished.stdout)
     assert isinstance(report, dict)
     return report
-
-
-def fetch(url: str, method: str = "GET") -> tuple[int, str]:
-    request = urllib.request.Request(url, method=method)  # noqa: S310 - http only
-    with urllib.request.urlopen(request, timeout=PATIENCE_S) as reply:  # noqa: S310 - as above
-        return reply.status, reply.read().decode()
-
-
-def metric(text: str, name: str, **labels: str) -> float:
-    """The sum over all processes."""
-    total = 0.0
-    for line in text.splitlines():
-        matched = re.fullmatch(r"(\w+)\{(.*)\} (\S+)", line)
-        if matched and matched[1] == name:
-            found = dict(re.findall(r'(\w+)="([^"]*)"', matched[2]))
-            if labels.items() <= found.items():
-                total += float(matched[3])
-    return total
-
-
-def is_alive(process: int) -> bool:
-    try:
-        state = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state not in "ZX"
-
-
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    end = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < end, what
-        time.sleep(0.02)
 
 
 def children_of(process: int) -> list[int]:

@@ -46,7 +46,7 @@ ROW_TTL_S = 60.0
 """How long a row of the flow cache is good: as long as the flow itself would be kept without a packet."""
 
 MAX_CACHED_ROWS = 262_144
-"""Rows in a supervisor's memory, about 60 MB: the flows of four full workers."""
+"""Rows in a supervisor's memory, 77 MB: the flows of four full workers."""
 
 MAX_JOURNAL_ROWS = 2_000
 """Rows in one message between worker and supervisor, 64 kB."""
