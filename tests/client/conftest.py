@@ -135,7 +135,7 @@ class LiteServer:
                 self.rtp = RtpSession(
                     event.srtp,
                     ssrc=0x5E4E4,
-                    payload_type=self._offer.audio.opus.payload_type,
+                    payload_type=self._offer.audio.codec.payload_type,
                     cname="server",
                     first_sequence_number=1,
                     first_timestamp=2,

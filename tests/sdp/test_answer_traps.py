@@ -98,6 +98,47 @@ def test_the_data_channel_is_rejected_in_place_and_out_of_the_bundle(answer: str
     ]
 
 
+@pytest.mark.rfc("8841", "5")
+def test_the_data_channel_is_accepted_over_the_transport_of_audio(offer_text: str, answering: Answering) -> None:
+    answer = build_answer(parse_offer(offer_text), answering(max_message_size=262_144))
+    session, _, application = sections(answer)
+    assert "a=group:BUNDLE 0 1" in session
+    assert application[0] == "m=application 9 UDP/DTLS/SCTP webrtc-datachannel"
+    for line in ("a=mid:1", "a=setup:active", "a=sctp-port:5000", "a=max-message-size:262144"):
+        assert line in application
+    assert "a=rtcp-mux" not in application
+    read = parse_answer(answer).application
+    assert read is not None
+    assert (read.mid, read.bundled, read.sctp_port, read.max_message_size) == ("1", True, 5000, 262_144)
+
+
+@pytest.mark.rfc("9143", "7.3.3")
+def test_a_data_channel_with_a_transport_of_its_own_is_rejected(chromium: str, answering: Answering) -> None:
+    offer = parse_offer(chromium.replace("BUNDLE 0 1", "BUNDLE 0"))
+    answer = build_answer(offer, answering(max_message_size=262_144))
+    assert "m=application 0 UDP/DTLS/SCTP webrtc-datachannel" in answer.splitlines()
+    assert "a=group:BUNDLE 0" in answer.splitlines()
+
+
+@pytest.mark.parametrize(("offered", "payload_type", "name"), [("0 8", 0, "PCMU"), ("8 0", 8, "PCMA")])
+def test_without_opus_the_peer_chooses_between_the_two_of_g711(
+    chromium: str, answering: Answering, offered: str, payload_type: int, name: str
+) -> None:
+    offer = parse_offer(chromium.replace("SAVPF 111 63 9 0 8 13 110 126", f"SAVPF 13 {offered}"))
+    lines = build_answer(offer, answering()).splitlines()
+    assert f"m=audio 9 UDP/TLS/RTP/SAVPF {payload_type}" in lines
+    assert f"a=rtpmap:{payload_type} {name}/8000" in lines
+    assert not any(line.startswith("a=fmtp") for line in lines)
+
+
+@pytest.mark.rfc("3611", "5.2")
+def test_round_trips_of_a_receiver_are_agreed_to_where_they_are_offered(
+    chromium: str, firefox: str, answering: Answering
+) -> None:
+    assert "a=rtcp-xr:rcvr-rtt=all" in build_answer(parse_offer(chromium), answering()).splitlines()
+    assert "rtcp-xr" not in build_answer(parse_offer(firefox), answering())
+
+
 @pytest.mark.rfc("3264", "6")
 def test_every_offered_section_is_answered_in_its_place(chromium: str, answering: Answering) -> None:
     extra = "m=video 9 UDP/TLS/RTP/SAVPF 96 97\na=mid:2\nm=audio 9 UDP/TLS/RTP/SAVPF 111\na=mid:3\nm=x 0 y z\n"

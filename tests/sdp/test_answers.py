@@ -16,7 +16,7 @@ def test_an_answer_with_its_fingerprint_at_session_level(realtime: str) -> None:
     answer = parse_answer(realtime)
     assert (answer.ice.ufrag, answer.ice_lite, answer.setup) == ("NGikpJ/u0/3oN5GD", True, Setup.ACTIVE)
     assert [fingerprint.algorithm for fingerprint in answer.fingerprints] == ["sha-256"]
-    assert (answer.audio.opus.payload_type, answer.audio.ssrcs) == (111, [2823464912])
+    assert (answer.audio.codec.payload_type, answer.audio.ssrcs) == (111, [2823464912])
     assert (answer.audio.stream_id, answer.audio.cname) == ("realtimeapi", "realtimeapi")
     assert not answer.end_of_candidates
     assert answer.application is not None
@@ -38,7 +38,7 @@ def test_a_flood_of_candidates_is_cut(realtime: str) -> None:
     [
         ("m=audio 9", "m=audio 0", SdpReason.AUDIO_REJECTED),
         ("a=setup:active", "a=setup:actpass", SdpReason.BAD_SETUP),
-        ("opus/48000/2", "PCMA/8000", SdpReason.UNSUPPORTED_CODECS),
+        ("opus/48000/2", "G729/8000", SdpReason.UNSUPPORTED_CODECS),
         ("a=rtcp-mux\n", "", SdpReason.NO_RTCP_MUX),
     ],
 )

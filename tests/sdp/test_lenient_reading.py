@@ -109,4 +109,4 @@ def test_the_first_opus_in_the_peers_order_is_used(chromium: str) -> None:
     text = chromium.replace("SAVPF 111 63", "SAVPF 96 111 63").replace(
         "a=rtpmap:111", "a=rtpmap:96 OPUS/48000/2\na=rtpmap:111"
     )
-    assert parse_offer(text).audio.opus.payload_type == 96
+    assert parse_offer(text).audio.codec.payload_type == 96

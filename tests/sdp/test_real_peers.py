@@ -25,8 +25,10 @@ Offering = Callable[..., OfferParameters]
 )
 def test_libwebrtc_takes_our_answer(libwebrtc: Judge, answering: Answering, kinds: list[str]) -> None:
     offer = parse_offer(libwebrtc(offer=kinds)["sdp"])
-    verdict = libwebrtc(answer=build_answer(offer, answering()))
-    assert verdict == {"direction": "sendrecv", "streams": [1]}
+    for max_message_size in (0, 262_144):
+        verdict = libwebrtc(answer=build_answer(offer, answering(max_message_size=max_message_size)))
+        assert verdict == {"direction": "sendrecv", "streams": [1]}
+        offer = parse_offer(libwebrtc(offer=kinds)["sdp"])
 
 
 def test_libwebrtc_refuses_an_answer_without_its_last_line_end(libwebrtc: Judge, answering: Answering) -> None:
@@ -40,8 +42,10 @@ def test_libwebrtc_gives_the_page_no_stream_for_an_id_of_minus(libwebrtc: Judge,
 
 
 def test_libwebrtc_answers_our_offer(libwebrtc: Judge, offering: Offering) -> None:
-    answer = parse_answer(libwebrtc(take=build_offer(offering()))["sdp"])
-    assert (answer.audio.opus.payload_type, answer.audio.direction) == (111, Direction.RECVONLY)
+    answer = parse_answer(libwebrtc(take=build_offer(offering(max_message_size=262_144)))["sdp"])
+    assert (answer.audio.codec.payload_type, answer.audio.direction) == (111, Direction.RECVONLY)
+    assert answer.application is not None
+    assert answer.application.bundled
 
 
 def test_aiortc_takes_our_answer(aiortc: Judge, answering: Answering) -> None:
@@ -51,5 +55,5 @@ def test_aiortc_takes_our_answer(aiortc: Judge, answering: Answering) -> None:
 
 def test_aiortc_answers_our_offer(aiortc: Judge, offering: Offering) -> None:
     answer = parse_answer(aiortc(take=build_offer(offering()))["sdp"])
-    assert (answer.audio.opus.payload_type, answer.audio.direction) == (111, Direction.SENDRECV)
+    assert (answer.audio.codec.payload_type, answer.audio.direction) == (111, Direction.SENDRECV)
     assert [fingerprint.algorithm for fingerprint in answer.fingerprints] == ["sha-256", "sha-384", "sha-512"]

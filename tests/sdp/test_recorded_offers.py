@@ -19,8 +19,8 @@ def test_chromium(chromium: str) -> None:
     assert offer.bundle == ["0", "1"]
     audio = offer.audio
     assert (audio.index, audio.mid, audio.direction) == (0, "0", Direction.SENDRECV)
-    assert audio.opus.payload_type == 111
-    assert audio.opus.parameters == "minptime=10;useinbandfec=1"
+    assert audio.codec.payload_type == 111
+    assert audio.codec.parameters == "minptime=10;useinbandfec=1"
     assert [(codec.payload_type, codec.name) for codec in audio.codecs][:4] == [
         (111, "opus"),
         (63, "red"),
@@ -43,7 +43,7 @@ def test_firefox(firefox: str) -> None:
     offer = parse_offer(firefox)
     assert (offer.ice.ufrag, offer.ice.pwd) == ("521cc581", "1a659ef499b6917f1ed3b8d2be8fdc6b")
     assert [fingerprint.to_sdp()[:14] for fingerprint in offer.fingerprints] == ["sha-256 EE:97:"]
-    assert offer.audio.opus.payload_type == 109
+    assert offer.audio.codec.payload_type == 109
     assert offer.audio.audio_level_id == 1
     assert offer.audio.extensions[1] == HeaderExtension(
         2, "urn:ietf:params:rtp-hdrext:csrc-audio-level", Direction.RECVONLY

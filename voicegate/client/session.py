@@ -363,7 +363,7 @@ class ClientSession:
         self.rtp = RtpSession(
             srtp,
             ssrc=self._ssrc,
-            payload_type=self._answer.audio.opus.payload_type,
+            payload_type=self._answer.audio.codec.payload_type,
             cname=self._cname,
             # RFC 3550 §5.1: both begin at random. The upper half of the numbers is left out, so that the first wrap
             # is far away: a receiver that misses the first packets then still guesses the roll-over counter right.

@@ -17,7 +17,7 @@ class SdpReason(Enum):
     DUPLICATE_MID = "two m-lines have the same mid"
     NO_AUDIO = "no audio m-line"
     AUDIO_REJECTED = "the audio m-line is rejected"
-    UNSUPPORTED_CODECS = "unsupported codecs: Opus at 48000 Hz with 2 channels is needed"
+    UNSUPPORTED_CODECS = "unsupported codecs: Opus at 48000 Hz with 2 channels, PCMU or PCMA is needed"
     NO_RTCP_MUX = "no a=rtcp-mux"
     NO_ICE_CREDENTIALS = "no a=ice-ufrag and a=ice-pwd"
     BAD_ICE_CREDENTIALS = "unusable ICE credentials"

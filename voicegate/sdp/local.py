@@ -1,8 +1,9 @@
 """What we write: `build_answer` to a peer's offer, `build_offer` for our own client.
 
-An answer repeats the offer's m-lines one by one and in their order: the audio section is accepted, every other one is
-rejected (port 0, its mid kept, not in the bundle). Payload types, extension ids and mids are the offer's. What an
-answer must avoid was learnt from browsers and is tested by name in `tests/sdp/test_answer_traps.py`.
+An answer repeats the offer's m-lines one by one and in their order: the audio section is accepted, the data channel's
+too if it shares the transport of audio, every other one is rejected (port 0, its mid kept, not in the bundle). Payload
+types, extension ids and mids are the offer's. What an answer must avoid was learnt from browsers and is tested by name
+in `tests/sdp/test_answer_traps.py`.
 """
 
 from collections.abc import Sequence
@@ -12,19 +13,27 @@ from voicegate.dtls import Fingerprint
 from voicegate.errors import LocalError
 from voicegate.ice import Candidate, IceCredentials
 from voicegate.sdp.description import MediaSection, Section, SessionDescription
-from voicegate.sdp.model import AUDIO_LEVEL_URI, MID_URI, Direction, Offer, Setup
+from voicegate.sdp.model import AUDIO_LEVEL_URI, MID_URI, Codec, Direction, Offer, Setup
 
 OPUS_PARAMETERS = "minptime=10;useinbandfec=1"
 """In-band FEC, and no usedtx: a steady stream keeps detection of speech simple and the path alive."""
 
 OFFERED_OPUS_PAYLOAD_TYPE = 111
 OFFERED_MID = "0"
+OFFERED_CHANNEL_MID = "1"
+CHANNEL_PROTOCOL = "UDP/DTLS/SCTP"
+SCTP_PORT = 5000
+DISCARD_PORT = 9
+"""Where a section of a bundle says its port is, as its address is that of the first one (RFC 9143 §6)."""
 OFFERED_EXTENSIONS = {AUDIO_LEVEL_URI: 1, MID_URI: 4}
 
 
 @dataclass(slots=True, kw_only=True)
 class LocalParameters:
     """What we put into an offer or answer.
+
+    `max_message_size` is the longest message that we take from a data channel, in octets; 0 refuses data channels, or
+    does not offer them.
 
     `candidates` holds at least one, the best first; they are all there will be if `end_of_candidates`. `ssrc`, `cname`,
     `stream_id` and `track_id` name what we send. `session_id` (63 bits) tells sessions apart; None takes the ssrc,
@@ -43,6 +52,7 @@ class LocalParameters:
     session_version: int = 1
     end_of_candidates: bool = True
     ptime_ms: int | None = None
+    max_message_size: int = 0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -62,23 +72,34 @@ class OfferParameters(LocalParameters):
 
 
 def build_answer(offer: Offer, parameters: AnswerParameters) -> str:
-    """The answer to `offer`: its audio, nothing else. Raises LocalError for parameters that do not go with it."""
+    """The answer to `offer`: its audio and its data channels, nothing else. Raises LocalError for parameters that do
+    not go with it."""
     setup = parameters.setup or offer.answer_setup
     # RFC 8842 §5.3: actpass leaves the choice to us; otherwise there is only the opposite role.
     if setup is Setup.ACTPASS or setup is offer.setup:
         raise LocalError(f"the offer says setup:{offer.setup.value}, so the answer cannot say setup:{setup.value}")
-    answer = _session(parameters, ice_lite=parameters.ice_lite, bundle=offer.audio.mid if offer.bundle else None)
+    channel = offer.application if parameters.max_message_size else None
+    if channel is not None and not channel.bundled:
+        channel = None  # It would need a second transport, and one port is all that we have.
+    accepted = {offer.audio.index: offer.audio.mid} | ({channel.index: channel.mid} if channel is not None else {})
+    # RFC 9143 §7.3: the group names what was accepted, and its first section carries the transport for all.
+    bundled = [mid for _, mid in sorted(accepted.items()) if mid is not None] if offer.bundle else []
+    answer = _session(parameters, ice_lite=parameters.ice_lite, bundle=bundled)
     for index, offered in enumerate(offer.description.media):
         if index == offer.audio.index:
             answer.media.append(_audio_answer(offer, parameters, setup))
+        elif index in accepted:
+            answer.media.append(_channel_section(parameters, setup, offered.mid, offered.protocol))
         else:
             answer.media.append(_rejection(offered))
     return answer.to_sdp()
 
 
 def build_offer(parameters: OfferParameters) -> str:
-    """An offer of one audio section with Opus. Raises LocalError for parameters that make no SDP."""
-    offer = _session(parameters, ice_lite=False, bundle=OFFERED_MID)
+    """An offer of one audio section with Opus, and of data channels if we take any message. Raises LocalError for
+    parameters that make no SDP."""
+    mids = [OFFERED_MID, OFFERED_CHANNEL_MID] if parameters.max_message_size else [OFFERED_MID]
+    offer = _session(parameters, ice_lite=False, bundle=mids)
     section = _audio_section(parameters, str(OFFERED_OPUS_PAYLOAD_TYPE))
     section.add("ice-options", "trickle")
     _add_transport(section, parameters, parameters.setup)
@@ -86,13 +107,15 @@ def build_offer(parameters: OfferParameters) -> str:
     for uri, id_ in OFFERED_EXTENSIONS.items():
         section.add("extmap", f"{id_} {uri}")
     section.add("rtcp-rsize")
-    _add_media(section, parameters, parameters.direction, OFFERED_OPUS_PAYLOAD_TYPE)
+    _add_media(section, parameters, parameters.direction, Codec(OFFERED_OPUS_PAYLOAD_TYPE, "opus", 48_000, 2))
     _add_candidates(section, parameters)
     offer.media.append(section)
+    if parameters.max_message_size:
+        offer.media.append(_channel_section(parameters, parameters.setup, OFFERED_CHANNEL_MID, CHANNEL_PROTOCOL))
     return offer.to_sdp()
 
 
-def _session(parameters: LocalParameters, *, ice_lite: bool, bundle: str | None) -> SessionDescription:
+def _session(parameters: LocalParameters, *, ice_lite: bool, bundle: Sequence[str]) -> SessionDescription:
     session_id = parameters.ssrc if parameters.session_id is None else parameters.session_id
     if not (0 <= session_id < 1 << 63 and 0 <= parameters.session_version < 1 << 63):
         # RFC 8829 §5.2.1: browsers read both as signed 64-bit integers.
@@ -107,15 +130,15 @@ def _session(parameters: LocalParameters, *, ice_lite: bool, bundle: str | None)
     )
     if ice_lite:
         session.add("ice-lite")
-    if bundle is not None:
-        session.add("group", f"BUNDLE {bundle}")
+    if bundle:
+        session.add("group", f"BUNDLE {' '.join(bundle)}")
     session.add("msid-semantic", "WMS *")
     return SessionDescription(session)
 
 
 def _audio_answer(offer: Offer, parameters: AnswerParameters, setup: Setup) -> MediaSection:
     audio = offer.audio
-    section = _audio_section(parameters, str(audio.opus.payload_type))
+    section = _audio_section(parameters, str(audio.codec.payload_type))
     section.protocol = offer.description.media[audio.index].protocol
     _add_transport(section, parameters, setup)
     if audio.mid is not None:
@@ -127,8 +150,27 @@ def _audio_answer(offer: Offer, parameters: AnswerParameters, setup: Setup) -> M
             section.add("extmap", f"{extension.id}{narrowed} {uri}")
     if audio.rtcp_rsize:
         section.add("rtcp-rsize")
-    _add_media(section, parameters, audio.direction.reversed, audio.opus.payload_type)
+    if audio.wants_receiver_rtt:
+        section.add("rtcp-xr", "rcvr-rtt=all")
+    _add_media(section, parameters, audio.direction.reversed, audio.codec)
     _add_candidates(section, parameters)
+    return section
+
+
+def _channel_section(parameters: LocalParameters, setup: Setup, mid: str | None, protocol: str) -> MediaSection:
+    """Data channels, over the transport of audio (RFC 8841 §5)."""
+    section = MediaSection(
+        [("c", "IN IP4 0.0.0.0")],
+        kind="application",
+        port=DISCARD_PORT,
+        protocol=protocol,
+        formats=["webrtc-datachannel"],
+    )
+    _add_transport(section, parameters, setup, rtcp_mux=False)
+    if mid is not None:
+        section.add("mid", mid)
+    section.add("sctp-port", str(SCTP_PORT))
+    section.add("max-message-size", str(parameters.max_message_size))
     return section
 
 
@@ -162,18 +204,22 @@ def _audio_section(parameters: LocalParameters, payload_type: str) -> MediaSecti
     )
 
 
-def _add_transport(section: MediaSection, parameters: LocalParameters, setup: Setup) -> None:
+def _add_transport(section: MediaSection, parameters: LocalParameters, setup: Setup, *, rtcp_mux: bool = True) -> None:
     section.add("ice-ufrag", parameters.ice.ufrag)
     section.add("ice-pwd", parameters.ice.pwd)
     section.add("fingerprint", parameters.fingerprint.to_sdp())
     section.add("setup", setup.value)
-    section.add("rtcp-mux")
+    if rtcp_mux:
+        section.add("rtcp-mux")
 
 
-def _add_media(section: MediaSection, parameters: LocalParameters, direction: Direction, payload_type: int) -> None:
+def _add_media(section: MediaSection, parameters: LocalParameters, direction: Direction, codec: Codec) -> None:
     section.add(direction.value)
-    section.add("rtpmap", f"{payload_type} opus/48000/2")
-    section.add("fmtp", f"{payload_type} {OPUS_PARAMETERS}")
+    if codec.name == "opus":
+        section.add("rtpmap", f"{codec.payload_type} opus/48000/2")
+        section.add("fmtp", f"{codec.payload_type} {OPUS_PARAMETERS}")
+    else:
+        section.add("rtpmap", f"{codec.payload_type} {codec.name.upper()}/{codec.clock_rate}")
     if parameters.ptime_ms is not None:
         section.add("ptime", str(parameters.ptime_ms))
     if direction.sends:

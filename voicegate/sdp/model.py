@@ -74,14 +74,15 @@ class HeaderExtension:
 
 @dataclass(slots=True)
 class RemoteAudio:
-    """The audio section that is used; `index` is its place among the m-lines. `opus` is the first Opus in the peer's
-    order of preference, `stream_id` and `track_id` come from msid, `ptime_ms` is what the peer likes to receive."""
+    """The audio section that is used; `index` is its place among the m-lines. `codec` is the one we speak with this
+    peer: its first Opus, else the first of PCMU and PCMA. `stream_id` and `track_id` come from msid, `ptime_ms` is what
+    the peer likes to receive. `rtcp_xr` holds the extended reports it asks for (RFC 3611 §5.1)."""
 
     index: int
     mid: str | None
     direction: Direction
     codecs: list[Codec]
-    opus: Codec
+    codec: Codec
     extensions: list[HeaderExtension]
     ssrcs: list[int]
     cname: str | None
@@ -89,10 +90,16 @@ class RemoteAudio:
     track_id: str | None
     ptime_ms: int | None
     rtcp_rsize: bool
+    rtcp_xr: frozenset[str]
 
     def extension(self, uri: str) -> HeaderExtension | None:
         """The listed extension with this URI, or None."""
         return next((extension for extension in self.extensions if extension.uri == uri), None)
+
+    @property
+    def wants_receiver_rtt(self) -> bool:
+        """Whether the peer will measure the round trip as a receiver, if we agree (RFC 3611 §4.4, §4.5)."""
+        return "rcvr-rtt=all" in self.rtcp_xr
 
     @property
     def audio_level_id(self) -> int | None:

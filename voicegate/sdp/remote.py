@@ -167,9 +167,9 @@ def _setup(places: list[Section]) -> Setup:
 
 def _audio(index: int, section: MediaSection, session: Section) -> RemoteAudio:
     codecs = _codecs(section)
-    opus = next((codec for codec in codecs if _is_usable_opus(codec)), None)
-    if opus is None:
-        names = sorted({codec.name[:20] for codec in codecs})
+    codec = next(filter(_is_usable_opus, codecs), None) or next(filter(_is_g711, codecs), None)
+    if codec is None:
+        names = sorted({offered.name[:20] for offered in codecs})
         raise SdpError(SdpReason.UNSUPPORTED_CODECS, f"got {', '.join(names[:16]) or 'none'}")
     ssrcs, ssrc_attributes = _ssrcs(section)
     stream_id, _, track_id = (section.attribute("msid") or ssrc_attributes.get("msid") or "").partition(" ")
@@ -178,7 +178,7 @@ def _audio(index: int, section: MediaSection, session: Section) -> RemoteAudio:
         mid=section.mid,
         direction=_direction(section) or _direction(session) or Direction.SENDRECV,
         codecs=codecs,
-        opus=opus,
+        codec=codec,
         extensions=_extensions([*section.attributes("extmap"), *session.attributes("extmap")]),
         ssrcs=ssrcs,
         cname=ssrc_attributes.get("cname"),
@@ -186,6 +186,7 @@ def _audio(index: int, section: MediaSection, session: Section) -> RemoteAudio:
         track_id=track_id or None,
         ptime_ms=parse_number(section.attribute("ptime") or "", 0xFFFF),
         rtcp_rsize=section.has("rtcp-rsize"),
+        rtcp_xr=frozenset(" ".join(_inherited([section, session], "rtcp-xr")).split()),
     )
 
 
@@ -218,6 +219,10 @@ def _by_payload_type(section: MediaSection, name: str) -> dict[str, str]:
 def _is_usable_opus(codec: Codec) -> bool:
     # RFC 7587 §7: Opus is always opus/48000/2. RFC 5761 §4: next to RTCP on one port, 64 to 95 cannot be told from it.
     return (codec.name, codec.clock_rate, codec.channels) == ("opus", 48_000, 2) and not 64 <= codec.payload_type <= 95  # noqa: PLR2004
+
+
+def _is_g711(codec: Codec) -> bool:
+    return (codec.name, codec.clock_rate, codec.channels) in {("pcmu", 8000, 1), ("pcma", 8000, 1)}
 
 
 def _ssrcs(section: MediaSection) -> tuple[list[int], dict[str, str]]:

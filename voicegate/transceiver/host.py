@@ -103,7 +103,7 @@ class Transceiver:
             certificate=self._certificate,
             peer_fingerprints=tuple(offer.fingerprints),
             srtp_profiles=SRTP_PROFILES,
-            opus_payload_type=offer.audio.opus.payload_type,
+            opus_payload_type=offer.audio.codec.payload_type,
             audio_level_extension=offer.audio.audio_level_id,
             ssrc=ssrc,
             cname=call_id,
