@@ -1,9 +1,10 @@
 // Injected before the page's own script: a server in the same page. It takes the place of WebSocket, answers the offer
 // with a second RTCPeerConnection that hums, and remembers what it was told. Tests steer it through `window.peer`.
 (() => {
-  const peer = (window.peer = { heard: [], url: null, subprotocol: null, silent: false, hum: 0.25 });
+  const peer = (window.peer = { heard: [], url: null, subprotocol: null, silent: false, hum: 0.25, events: [] });
 
   peer.tell = (message) => peer.socket.onmessage?.({ data: JSON.stringify(message) });
+  peer.emit = (event) => peer.channel.send(typeof event === "string" ? event : JSON.stringify(event));
   peer.lose = () => peer.socket.end(false);
   peer.close = () => peer.socket.end(true);
 
@@ -38,6 +39,10 @@
 
     async answer(sdp) {
       const connection = (this.connection = new peer.RTCPeerConnection());
+      connection.ondatachannel = ({ channel }) => {
+        peer.channel = channel;
+        channel.onmessage = ({ data }) => peer.events.push(JSON.parse(data));
+      };
       const context = new AudioContext();
       const hum = new OscillatorNode(context, { frequency: 300 });
       const gain = new GainNode(context, { gain: peer.hum });

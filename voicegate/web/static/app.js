@@ -6,6 +6,8 @@
 // The state is the `data-state` of <body>; the style sheet does the rest.
 
 import { Call, obstacle } from "./call.js";
+import { Conversation } from "./conversation.js";
+import { EventLog } from "./eventlog.js";
 import { Meters } from "./meters.js";
 import { LineStats } from "./stats.js";
 import { Timeline } from "./timeline.js";
@@ -19,6 +21,8 @@ const button = element("talk");
 const playback = element("playback");
 const meters = new Meters();
 const timeline = new Timeline(element("timeline"), element("timeline-note"));
+const conversation = new Conversation(element("conversation"));
+const events = new EventLog(element("events"), element("events-note"));
 
 let configuration = null;
 let call = null;
@@ -71,6 +75,9 @@ function startCall() {
   meters.open(); // now, while this still counts as the person's click
   notify(null);
   timeline.start(pressedAt);
+  conversation.clear();
+  events.start(pressedAt);
+  element("talks").hidden = true;
   showStats({ rttMs: null, jitterMs: null, lossPercent: null });
   setState("connecting", words.ASKING);
   const current = new Call(signalUrl);
@@ -78,6 +85,7 @@ function startCall() {
   current.addEventListener("stream", ({ detail }) => showStream(detail));
   current.addEventListener("mark", ({ detail }) => showMark(detail, current));
   current.addEventListener("agent", ({ detail }) => showAgent(detail.state));
+  current.addEventListener("event", ({ detail }) => showEvent(detail));
   current.addEventListener("notice", ({ detail }) => notify(detail?.name));
   current.addEventListener("ended", ({ detail }) => endCall(detail));
   current.start();
@@ -94,6 +102,12 @@ function showStream({ microphone, remote }) {
     });
     meters.watch(remote, element("meter-agent"), "--agent");
   }
+}
+
+function showEvent({ direction, event, at }) {
+  element("talks").hidden = false;
+  events.add(direction, event, at);
+  if (direction === "in") conversation.take(event, at);
 }
 
 function showMark({ step, at }, current) {

@@ -10,9 +10,11 @@
 //  6. ICE: STUN requests travel over each pair of addresses until one is answered.
 //  7. DTLS: a handshake over that path proves both fingerprints and yields the keys of SRTP.
 //  8. SRTP packets with Opus audio flow, 50 a second each way. RTCP reports how well they arrive.
+//  9. SCTP over the same keys carries the data channel `oai-events`: JSON events of the Realtime API, both ways.
 //
 // Events: `mark` {step, at} when a step is reached; `stream` {microphone | remote}; `agent` {state, …};
-// `notice` {name} or null; `ended` {reason} exactly once, or {problem, detail} when something went wrong.
+// `event` {direction: "in" | "out", event, at}; `notice` {name} or null; `ended` {reason} exactly once, or
+// {problem, detail} when something went wrong.
 
 import { Signaling } from "./signaling.js";
 
@@ -39,6 +41,7 @@ export class Call extends EventTarget {
   #signalUrl;
   #connection = null;
   #signaling = null;
+  #channel = null;
   #microphone = null;
   #audioPoll = 0;
   #hasEnded = false;
@@ -66,6 +69,14 @@ export class Call extends EventTarget {
     this.#signaling = null;
     this.#end({ reason: "peer bye" });
     if (signaling) setTimeout(() => signaling.close(), BYE_LIMIT_MS);
+  }
+
+  // Sends one event of the Realtime API to the agent. False while the channel is not open.
+  send(event) {
+    if (this.#channel?.readyState !== "open") return false;
+    this.#channel.send(JSON.stringify(event));
+    this.#tell("event", { direction: "out", event, at: performance.now() });
+    return true;
   }
 
   // What the connection measures, or null before there is one.
@@ -115,6 +126,9 @@ export class Call extends EventTarget {
     connection.onicecandidate = ({ candidate }) => this.#sendCandidate(candidate);
     connection.oniceconnectionstatechange = () => this.#watchIce();
     connection.onconnectionstatechange = () => this.#watchConnection();
+    this.#channel = connection.createDataChannel("oai-events");
+    this.#channel.onopen = () => this.#mark("events");
+    this.#channel.onmessage = ({ data }) => this.#receiveEvent(data);
 
     const sender = connection.addTrack(track, microphone);
     await connection.setLocalDescription(await connection.createOffer());
@@ -144,6 +158,16 @@ export class Call extends EventTarget {
       case "error":
         return this.#takeError(message);
     }
+  }
+
+  #receiveEvent(data) {
+    let event;
+    try {
+      event = JSON.parse(data);
+    } catch {
+      return; // not an event; a later version may send other things
+    }
+    if (typeof event?.type === "string") this.#tell("event", { direction: "in", event, at: performance.now() });
   }
 
   async #takeAnswer({ sdp }) {

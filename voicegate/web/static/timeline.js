@@ -1,7 +1,7 @@
 // The setup timeline: when each step was reached, in milliseconds since the offer was sent, as a small waterfall.
 
-const STEPS = ["offer", "answer", "ice", "dtls", "audio"];
-const SETUP_STEPS = STEPS.slice(0, 4); // the first audio may come much later: when the agent first has something to say
+const STEPS = ["offer", "answer", "ice", "dtls", "events", "audio"];
+const SETUP_STEPS = STEPS.slice(0, 5); // the first audio may come much later: when the agent first has something to say
 
 export class Timeline {
   #rows;
