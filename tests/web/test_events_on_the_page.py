@@ -100,6 +100,14 @@ def test_a_long_call_does_not_grow_the_page(talking: Page) -> None:
     assert len(talking.query_selector_all("#conversation li")) == 50
 
 
+def test_events_fit_into_any_width(talking: Page) -> None:
+    emit(talking, *A_TURN)
+    talking.click("#events li:nth-child(5) summary")
+    for width in (320, 390, 768, 1280):
+        talking.set_viewport_size({"width": width, "height": 844})
+        assert talking.evaluate("document.documentElement.scrollWidth") <= width
+
+
 def test_what_is_no_event_is_ignored(talking: Page, until: Any) -> None:
     emit(talking, "not json", "[]", "null", '{"type": 7}')
     assert talking.is_hidden("#talks")
