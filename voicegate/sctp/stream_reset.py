@@ -1,0 +1,125 @@
+"""Starting streams anew, which is how a data channel ends (RFC 6525, RFC 8831 §6.7).
+
+One request of ours is on its way at a time, repeated until it is answered. A request of the peer is carried out when
+everything that it sent before has arrived; until then the answer is *in progress* and it asks again.
+"""
+
+from collections import deque
+
+from voicegate.sctp.chunks import OtherRequest, OutgoingReset, ResetResponse, ResetResult
+from voicegate.sctp.events import AssociationEvent, IncomingStreamsReset, OutgoingStreamsReset
+from voicegate.sctp.limits import MAXIMUM_STREAMS_IN_RESET
+from voicegate.sctp.receiving import Inbound
+from voicegate.sctp.sending import Outbound
+from voicegate.sctp.serial import unwrap_tsn
+
+_MASK = 0xFFFF_FFFF
+
+
+class StreamReset:
+    """Both directions of one association. Sequence numbers begin at the initial TSNs (RFC 6525 §4.1)."""
+
+    __slots__ = (
+        "_events",
+        "_in_progress",
+        "_last_result",
+        "_next_sequence",
+        "_peer_next",
+        "_request",
+        "_streams",
+        "_wanted",
+        "attempts",
+        "deadline",
+        "is_due",
+    )
+
+    def __init__(self, initial_tsn: int, peer_initial_tsn: int, streams: int, events: deque[AssociationEvent]) -> None:
+        self.attempts = 0
+        self.deadline: float | None = None
+        self.is_due = False
+        self._streams = streams
+        self._events = events
+        self._wanted: list[int] = []
+        self._request: OutgoingReset | None = None
+        self._in_progress = False
+        self._next_sequence = initial_tsn & _MASK
+        self._peer_next = peer_initial_tsn & _MASK
+        self._last_result = ResetResult.NOTHING_TO_DO
+
+    def ask(self, streams: tuple[int, ...]) -> None:
+        """Reset these streams of ours as soon as everything for them was sent."""
+        self._wanted += [stream for stream in streams if stream not in self._wanted]
+
+    def next_request(self, outbound: Outbound, now: float) -> OutgoingReset | None:
+        """The request to send now, new or again; the timer runs from here."""
+        if self._request is None and self._wanted:
+            ready = [stream for stream in self._wanted if not outbound.has_waiting(frozenset((stream,)))]
+            if ready:
+                self._begin(tuple(ready[:MAXIMUM_STREAMS_IN_RESET]), outbound)
+        if self._request is None or not self.is_due:
+            return None
+        if self._in_progress:
+            # RFC 6525 §5.2.7 H2: ask again. With a new number, since some peers answer the old one from memory.
+            self._in_progress = False
+            self._request = self._numbered(self._request.streams, self._request.last_tsn)
+        self.is_due = False
+        self.deadline = now + outbound.rto.value
+        return self._request
+
+    def expire(self) -> None:
+        """The timer ran out: ask again."""
+        self.deadline = None
+        self.is_due = True
+        if not self._in_progress:
+            self.attempts += 1
+
+    def receive_request(self, request: OutgoingReset | OtherRequest, inbound: Inbound) -> ResetResponse:
+        """RFC 6525 §5.2.1, §5.2.2: carry out what the peer asks, once."""
+        sequence = request.request_sequence
+        is_repeat = sequence == (self._peer_next - 1) & _MASK
+        if is_repeat and self._last_result is not ResetResult.IN_PROGRESS:
+            return ResetResponse(sequence, self._last_result)
+        if not is_repeat and sequence != self._peer_next:
+            return ResetResponse(sequence, ResetResult.BAD_SEQUENCE_NUMBER)
+        if isinstance(request, OtherRequest):
+            result = ResetResult.DENIED
+        elif any(stream >= self._streams for stream in request.streams):
+            result = ResetResult.WRONG_STREAM
+        elif unwrap_tsn(request.last_tsn, inbound.cumulative_tsn) > inbound.cumulative_tsn:
+            result = ResetResult.IN_PROGRESS
+        else:
+            inbound.reset_streams(request.streams)
+            self._events.append(IncomingStreamsReset(request.streams))
+            result = ResetResult.PERFORMED
+        self._peer_next = (sequence + 1) & _MASK
+        self._last_result = result
+        return ResetResponse(sequence, result)
+
+    def receive_response(self, response: ResetResponse, outbound: Outbound, now: float) -> None:
+        """RFC 6525 §5.2.7: what became of our request."""
+        request = self._request
+        if request is None or response.response_sequence != request.request_sequence:
+            return
+        self.attempts = 0
+        if response.result in (ResetResult.IN_PROGRESS, ResetResult.REQUEST_IN_PROGRESS):
+            self._in_progress = response.result == ResetResult.IN_PROGRESS
+            self.deadline = now + outbound.rto.value
+            return
+        performed = response.result in (ResetResult.NOTHING_TO_DO, ResetResult.PERFORMED)
+        if performed:
+            outbound.reset_streams(request.streams)
+        self._request = None
+        self.is_due = False
+        self.deadline = None
+        self._events.append(OutgoingStreamsReset(request.streams, performed))
+
+    def _begin(self, streams: tuple[int, ...], outbound: Outbound) -> None:
+        self._wanted = [stream for stream in self._wanted if stream not in streams]
+        self._request = self._numbered(streams, (outbound.next_tsn - 1) & _MASK)
+        self.attempts = 0
+        self.is_due = True
+
+    def _numbered(self, streams: tuple[int, ...], last_tsn: int) -> OutgoingReset:
+        sequence = self._next_sequence
+        self._next_sequence = (sequence + 1) & _MASK
+        return OutgoingReset(sequence, (self._peer_next - 1) & _MASK, last_tsn, streams)
