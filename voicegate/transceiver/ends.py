@@ -12,6 +12,8 @@ class EndReason(Enum):
     DTLS_CLOSED = "dtls closed"
     PEER_BYE = "peer bye"
     HUNG_UP = "hung up"
+    TOO_LONG = "too long"
+    IDLE = "idle"
     AGENT_ENDED = "agent ended"
     AGENT_FAILED = "agent failed"
     SHUTDOWN = "shutdown"

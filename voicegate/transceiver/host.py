@@ -15,11 +15,12 @@ from voicegate.dtls import Certificate, DtlsRole, SrtpProfile
 from voicegate.ice import MAX_LOCAL_PREFERENCE, Candidate, IceCredentials, IceLiteAgent
 from voicegate.net import MetricsRegistry
 from voicegate.routing import FleetKeys, Hint, HintCodec, HintKind
-from voicegate.sdp import AnswerParameters, Setup, build_answer, parse_offer
+from voicegate.sctp import SctpSettings
+from voicegate.sdp import AnswerParameters, RemoteApplication, Setup, build_answer, parse_offer
 from voicegate.transceiver.config import TransceiverConfig
 from voicegate.transceiver.endpoint import Endpoint
 from voicegate.transceiver.ends import EndReason
-from voicegate.transceiver.limits import MAX_NEW_SESSIONS, MAX_SESSIONS
+from voicegate.transceiver.limits import MAX_MESSAGE_OCTETS, MAX_NEW_SESSIONS, MAX_SESSIONS
 from voicegate.transceiver.session import Session, SessionParameters, Surroundings
 
 log = logging.getLogger(__name__)
@@ -92,6 +93,7 @@ class Transceiver:
                 ssrc=ssrc,
                 cname=call_id,
                 stream_id=STREAM_ID,
+                max_message_size=MAX_MESSAGE_OCTETS,
             ),
         )
         call = Call(call_id, on_event)
@@ -107,6 +109,7 @@ class Transceiver:
             audio_level_extension=offer.audio.audio_level_id,
             ssrc=ssrc,
             cname=call_id,
+            channels=_sctp_settings(offer.application),
         )
         session = Session(parameters, self._around, call, now)
         try:
@@ -191,6 +194,17 @@ class Transceiver:
             reason = session.end_reason or EndReason.INTERNAL_ERROR
             self.ends[reason.value] += 1
             log.info("%s: ended: %s %s %s", session.call_id, reason.value, session.end_detail, session.timeline.in_ms())
+
+
+def _sctp_settings(application: RemoteApplication | None) -> SctpSettings | None:
+    """What the offer says of its data channels; None if the answer refuses them or there are none."""
+    if application is None or not application.bundled:
+        return None
+    return SctpSettings(
+        remote_port=application.sctp_port,
+        peer_maximum_message=application.max_message_size,
+        maximum_inbound_message=MAX_MESSAGE_OCTETS,
+    )
 
 
 def _candidates(ingresses: Sequence[Sequence[tuple[str, int]]]) -> list[Candidate]:

@@ -28,6 +28,17 @@ MAX_NEW_SESSIONS = 64
 more."""
 
 
+DEFAULT_MAX_CALL_S = 3600.0
+"""A call ends after an hour, as with the API whose clients we serve; a forgotten tab would otherwise talk to an agent
+for ever."""
+
+MAX_MESSAGE_OCTETS = 262_144
+"""The longest message that we take from a data channel, which is what browsers take from us."""
+
+MAX_UNREAD_EVENT_OCTETS = 1_048_576
+"""Events waiting for a client that does not acknowledge them. An echo of a large session is 100 kB; a megabyte is
+minutes of events, and whoever is so far behind has stopped listening."""
+
 AGENT_GRACE_S = 1.0
 """An agent that was told of the end gets this long to put its things away before it is cancelled."""
 

@@ -2,6 +2,7 @@
 
     receive_stun ─▶ IceLiteAgent ─▶ paths: answered, claimed, (selected)
     receive_dtls ─▶ DtlsConnection ─▶ keys ─▶ RtpSession
+                                   └▶ application data ─▶ Channels ─▶ EventHub of the Call
     receive_media ▶ RtpSession ─▶ loop back | AudioChain ─▶ Call ─▶ agent
 
 1. The first authenticated check makes a path. It is claimed, and DTLS starts over it at once, before any nomination.
@@ -10,7 +11,8 @@
    cannot take the call.
 3. With the keys media flows. From then on downlink moves to another path only when ICE prefers it *and* an
    authenticated packet came over it.
-4. The first reason to end wins. The agent is told, gets a moment to finish, then nursery, sockets' entries, timers and
+4. SCTP starts with the handshake's end, if the offer has data channels.
+5. The first reason to end wins. The agent is told, gets a moment to finish, then nursery, sockets' entries, timers and
    keys go together.
 """
 
@@ -18,6 +20,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import trio
 
@@ -37,14 +40,19 @@ from voicegate.dtls import (
 from voicegate.dtls.code_points import ContentType, HandshakeType
 from voicegate.dtls.record import HEADER
 from voicegate.ice import ConsentExpired, IceLiteAgent, PathRemoved
+from voicegate.realtime import ErrorCode, EventError
 from voicegate.routing import with_flags
 from voicegate.rtp import RtpSession, is_rtcp
+from voicegate.sctp import Role, SctpSettings
 from voicegate.transceiver.audio import AudioChain
+from voicegate.transceiver.channels import Channels
 from voicegate.transceiver.clock import MediaClock
 from voicegate.transceiver.ends import EndReason
+from voicegate.transceiver.idle import IdleWatch
 from voicegate.transceiver.limits import (
     AGENT_GRACE_S,
     CONNECT_LIMIT_S,
+    DEFAULT_MAX_CALL_S,
     HANDSHAKE_RETRY_S,
     HANDSHAKE_STALL_S,
     MAX_HANDSHAKES,
@@ -52,6 +60,8 @@ from voicegate.transceiver.limits import (
 from voicegate.transceiver.path import ClientAddress, Path, RelayAddress
 
 log = logging.getLogger(__name__)
+
+AT_ONCE = float("-inf")
 
 PATH_NOTE_INTERVAL_S = 0.5
 """How often media on a path is reported to ICE, which only wants to know that the path is alive."""
@@ -74,7 +84,7 @@ class Timeline:
 
 @dataclass(frozen=True, slots=True)
 class SessionParameters:
-    """What signaling negotiated for one session."""
+    """What signaling negotiated for one session. `channels` is None where the offer has none."""
 
     call_id: str
     ice: IceLiteAgent
@@ -87,6 +97,9 @@ class SessionParameters:
     audio_level_extension: int | None
     ssrc: int
     cname: str
+    channels: SctpSettings | None = None
+    max_call_s: float = DEFAULT_MAX_CALL_S
+    idle_limit_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +137,14 @@ class Session:
         self._dtls: DtlsConnection | None = None
         self._dtls_path: Path | None = None
         self._path: Path | None = None
+        self._channels: Channels | None = None
+        self._serves_channels = False
+        self._is_woken = False
         self._handshakes = 0
         self._handshake_deadline = float("inf")
         self._connect_deadline = now + CONNECT_LIMIT_S
+        self._expires_at = now + parameters.max_call_s
+        self._idle = IdleWatch(call, parameters.idle_limit_s, now)
         self._refused: set[ClientAddress] = set()
         self._next_path_note = 0.0
         self._ended = trio.Event()
@@ -194,6 +212,9 @@ class Session:
         if self.rtp is not None and self._path is not None:
             self._around.send(self._path, self.rtp.goodbye(now, time.time()))
         if self._dtls is not None:
+            if self._channels is not None:
+                self._channels.close()
+                self._drain_channels(now)
             self._dtls.close(now)
             self._send_dtls(now)
 
@@ -285,11 +306,19 @@ class Session:
         self._drain_ice(now, None)
         if self._dtls is not None:
             self._dtls.handle_timeout(now)
+            if self._channels is not None:
+                self._serve_channels(self._channels.handle_timeout, now)
             self._drain_dtls(now)
         if now >= self._handshake_deadline:
             self._rethink_handshake(now)
         if self.timeline.secured is None and now >= self._connect_deadline:
             self.end(EndReason.HANDSHAKE_FAILED if self.paths else EndReason.NEVER_CONNECTED, self.end_detail)
+            return
+        if now >= self._expires_at:
+            self._expire(EndReason.TOO_LONG, f"A call lasts at most {self._parameters.max_call_s / 60:g} minutes.")
+            return
+        if now >= self._idle.deadline and self._idle.is_over(now):
+            self._expire(EndReason.IDLE, f"Nothing happened for {self._parameters.idle_limit_s:g} seconds.")
             return
         if self.rtp is not None and self._path is not None and now >= self.rtp.next_report_at:
             self._around.send(self._path, self.rtp.report(now, time.time()))
@@ -306,8 +335,18 @@ class Session:
         except Exception as error:
             self.fail(error)
 
+    def _expire(self, reason: EndReason, message: str) -> None:
+        """End the call by the clock; whoever is attached reads why first."""
+        self.call.hub.emit(EventError(ErrorCode.SESSION_EXPIRED, message).to_event())
+        self.end(reason)
+
     def _arm_timer(self) -> None:
-        deadlines = [self._ice.next_timeout(), self._handshake_deadline]
+        if self._is_woken:
+            self._around.schedule(self, AT_ONCE)
+            return
+        deadlines = [self._ice.next_timeout(), self._handshake_deadline, self._expires_at, self._idle.deadline]
+        if self._channels is not None:
+            deadlines.append(self._channels.next_timeout())
         if self._dtls is not None:
             deadlines.append(self._dtls.next_timeout())
         deadlines.append(self._connect_deadline if self.timeline.secured is None else float("inf"))
@@ -348,6 +387,34 @@ class Session:
         if self._path is not None and selected is not None and selected.is_claimed and selected.is_proven:
             self._path = selected
 
+    # Data channels: SCTP inside DTLS.
+
+    def _open_channels(self, settings: SctpSettings, now: float) -> None:
+        # RFC 8832 §6: the DTLS client's channels have even numbers.
+        role = Role.CLIENT if self._dtls_role is DtlsRole.CLIENT else Role.SERVER
+        self._channels = Channels(self.call, role, settings, self._around.random_bytes, self._wake)
+        self._channels.start(now)
+
+    def _serve_channels(self, serve: Callable[[float], None], now: float) -> None:
+        """What the channels give rise to meanwhile leaves with what follows, and needs no wake-up of its own."""
+        self._serves_channels = True
+        try:
+            serve(now)
+        finally:
+            self._serves_channels = False
+
+    def _wake(self) -> None:
+        """Something was said on a channel from outside the packet reader."""
+        if not self._serves_channels:
+            self._is_woken = True
+            self._arm_timer()
+
+    def _drain_channels(self, now: float) -> None:
+        self._is_woken = False
+        if self._channels is not None and self._dtls is not None:
+            for packet in self._channels.datagrams_to_send(now):
+                self._dtls.send(packet)
+
     # DTLS: one attempt at a time.
 
     def _start_handshake(self, path: Path, now: float) -> None:
@@ -356,7 +423,7 @@ class Session:
         self._handshake_deadline = now + HANDSHAKE_STALL_S
         self._dtls_path = path
         # The keys of an attempt that was not completed are worth nothing any more.
-        self.rtp = self.audio = self._path = None
+        self.rtp = self.audio = self._path = self._channels = None
         self._around.clock.remove(self)
         self._dtls = DtlsConnection(
             self._dtls_role,
@@ -378,12 +445,15 @@ class Session:
                 self._secure(event, now)
                 is_authentic = True
             elif isinstance(event, ApplicationData):
-                is_authentic = True  # Data channels are refused in the answer, so there is nobody to hand this to.
+                is_authentic = True
+                if self._channels is not None:
+                    self._serve_channels(partial(self._channels.receive_datagram, event.data), now)
             elif isinstance(event, ConnectionClosed):
                 self.end(EndReason.DTLS_CLOSED)
             elif isinstance(event, ConnectionFailed):
                 self._send_dtls(now)
                 self._refuse(event, now)
+        self._drain_channels(now)
         self._send_dtls(now)
         if self.rtp is None and self._dtls is not None and (keys := self._dtls.srtp) is not None:
             # The peer's certificate is proved and our Finished is on its way, ahead of what follows: the first frame
@@ -438,6 +508,8 @@ class Session:
         self._handshake_deadline = float("inf")
         if self.rtp is None:
             self._open_media(complete.srtp, now)
+        if self._parameters.channels is not None:
+            self._open_channels(self._parameters.channels, now)
         log.info("%s: secured with %s, %s", self.call_id, complete.version, complete.srtp.profile.name)
 
     def _open_media(self, keys: SrtpKeyingMaterial, now: float) -> None:

@@ -1,0 +1,152 @@
+"""The data channels of one session: SCTP inside its DTLS, and what each channel is for.
+
+    DTLS application data ─▶ DataChannels ─┬─ `oai-events` ─▶ a Controller of the call's EventHub
+                                           └─ any other    ─▶ the agent, as messages with a label
+
+The engine is sans-IO, and this is a shell of plain calls around it. Whatever is said from outside the packet reader (by
+an agent, say) asks for the session to be drained soon, so that what is said at one moment leaves together.
+"""
+
+import logging
+from collections.abc import Callable
+
+from voicegate.agents import Call
+from voicegate.agents.events import ChannelMessage
+from voicegate.errors import LocalError
+from voicegate.realtime import ErrorCode, EventError, encode
+from voicegate.sctp import (
+    AssociationLost,
+    ChannelClosed,
+    ChannelOpened,
+    DataChannels,
+    MessageReceived,
+    MessageTooLargeError,
+    Role,
+    SctpSettings,
+    SendBufferFullError,
+)
+from voicegate.transceiver.limits import MAX_UNREAD_EVENT_OCTETS
+
+log = logging.getLogger(__name__)
+
+EVENTS_LABEL = "oai-events"
+"""The channel that carries the events of the Realtime API: its clients open one of this name."""
+
+
+class Channels:
+    """The data channels of one session. `wake` asks for `datagrams_to_send` to be called soon."""
+
+    def __init__(
+        self,
+        call: Call,
+        role: Role,
+        settings: SctpSettings,
+        random_bytes: Callable[[int], bytes],
+        wake: Callable[[], None],
+    ) -> None:
+        self._call = call
+        self._wake = wake
+        self._sctp = DataChannels(role, settings, random_bytes)
+        self._labels: dict[int, str] = {}
+        self._controllers: dict[int, EventChannel] = {}
+        call.carry_messages(self._send_message)
+
+    def start(self, now: float) -> None:
+        """The keys are there: send INIT, whatever the peer does."""
+        self._sctp.start(now)
+
+    def receive_datagram(self, data: bytes, now: float) -> None:
+        """The application data of one DTLS record."""
+        self._sctp.receive_datagram(data, now)
+        self._drain_events()
+
+    def datagrams_to_send(self, now: float) -> list[bytes]:
+        """Packets, each for one DTLS record."""
+        return self._sctp.datagrams_to_send(now)
+
+    def next_timeout(self) -> float | None:
+        """When `handle_timeout` is due."""
+        return self._sctp.next_timeout()
+
+    def handle_timeout(self, now: float) -> None:
+        """Do what is due."""
+        self._sctp.handle_timeout(now)
+        self._drain_events()
+
+    def close(self) -> None:
+        """The session ends: the peer is told, and nobody is listened to any more."""
+        self._sctp.abort("the call ended")
+        self._drain_events()
+
+    def send_event(self, channel: int, text: str) -> None:
+        """Say one event on its channel. A client that does not read loses the channel, and nothing else."""
+        try:
+            self._sctp.send(channel, text)
+            if self._sctp.buffered_amount(channel) > MAX_UNREAD_EVENT_OCTETS:
+                self._give_up(channel)
+        except MessageTooLargeError as error:
+            refusal = EventError(ErrorCode.EVENT_TOO_LARGE, f"An event for you was too large to send: {error}")
+            self._sctp.send(channel, encode(refusal.to_event()))
+        except SendBufferFullError:
+            self._give_up(channel)
+        except LocalError:
+            return  # The channel is closing; its end is on the way to the hub.
+        self._wake()
+
+    def _give_up(self, channel: int) -> None:
+        log.info("%s: the client does not read its events", self._call.call_id)
+        self._close(channel)
+        self._sctp.close(channel)
+
+    def _send_message(self, label: str, data: str | bytes) -> bool:
+        for channel, known in self._labels.items():
+            if known == label and channel not in self._controllers:
+                self._sctp.send(channel, data)
+                self._wake()
+                return True
+        return False
+
+    def _drain_events(self) -> None:
+        while (event := self._sctp.next_event()) is not None:
+            match event:
+                case ChannelOpened(channel, label):
+                    self._open(channel, label)
+                case MessageReceived(channel, data):
+                    self._receive(channel, data)
+                case ChannelClosed(channel):
+                    self._close(channel)
+                case AssociationLost(reason, detail):
+                    log.info("%s: no data channels any more: %s %s", self._call.call_id, reason.value, detail)
+
+    def _open(self, channel: int, label: str) -> None:
+        self._labels[channel] = label
+        if label == EVENTS_LABEL:
+            controller = self._controllers[channel] = EventChannel(self, channel)
+            self._call.hub.attach(controller)
+
+    def _receive(self, channel: int, data: str | bytes) -> None:
+        controller = self._controllers.get(channel)
+        if controller is not None:
+            self._call.hub.receive(controller, data)
+        elif channel in self._labels:
+            self._call.tell_agent(ChannelMessage(self._labels[channel], data))
+
+    def _close(self, channel: int) -> None:
+        self._labels.pop(channel, None)
+        controller = self._controllers.pop(channel, None)
+        if controller is not None:
+            self._call.hub.detach(controller)
+
+
+class EventChannel:
+    """One channel of events, as the hub sees it: a controller whose audio goes by RTP."""
+
+    carries_audio = False
+
+    def __init__(self, channels: Channels, channel: int) -> None:
+        self._channels = channels
+        self._channel = channel
+
+    def send_nowait(self, text: str) -> None:
+        """Queue one event."""
+        self._channels.send_event(self._channel, text)
