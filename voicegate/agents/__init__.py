@@ -8,6 +8,7 @@ from voicegate.agents.call import FRAME_SAMPLES, Agent, Call
 from voicegate.agents.frame import FRAME_MS, AudioFrame
 from voicegate.agents.load import BUILT_IN, AgentNotFoundError, load_agent
 from voicegate.agents.observer import CallObserver
+from voicegate.agents.run import run_agent
 from voicegate.agents.turns import Turn
 from voicegate.agents.usage import CallUsage
 from voicegate.agents.utterance import Utterance
@@ -27,4 +28,5 @@ __all__ = [
     "Turn",
     "Utterance",
     "load_agent",
+    "run_agent",
 ]

@@ -61,6 +61,7 @@ class Call:
         self.call_id = call_id
         self.is_wire = is_wire
         self.hub = EventHub()
+        self._send_message: Callable[[str, str | bytes], bool] = lambda label, data: False
         self.usage = CallUsage()
         self.wants_audio = False
         self.is_looped = False
@@ -202,6 +203,14 @@ class Call:
             raise LocalError("the call ended before the tool answered")
         return waiting.output
 
+    def send_message(self, label: str, data: str | bytes) -> bool:
+        """Send a message on the data channel that the client opened as `label`; False if there is none.
+
+        `ChannelMessage` events are what comes the other way. Raises `LocalError` when the client takes no message of
+        this size, or reads too slowly.
+        """
+        return self._send_message(label, data)
+
     def announce(self, state: str, **details: object) -> None:
         """Tell the caller's page what the agent is doing: `listening`, `hearing`, `thinking`, `speaking`, or your own
         word."""
@@ -277,6 +286,10 @@ class Call:
         if self._speech.is_idle and not was_idle:
             self._turn_taking.await_answer()
         return pcm
+
+    def carry_messages(self, send: Callable[[str, str | bytes], bool]) -> None:
+        """From now on data channels can be had, and `send` sends on one by its label."""
+        self._send_message = send
 
     async def wait_hang_up(self) -> None:
         """Wait until the agent asks for the end."""

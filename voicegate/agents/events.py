@@ -49,4 +49,14 @@ class SessionChanged:
     """A client changed `Call.session`."""
 
 
-AgentEvent: TypeAlias = SpeechStarted | SpeechStopped | Interrupted | TextMessage | ResponseRequested | SessionChanged
+@dataclass(frozen=True, slots=True)
+class ChannelMessage:
+    """A message on a data channel of the client's own, any but the one of events. `Call.send_message` answers."""
+
+    label: str
+    data: str | bytes
+
+
+AgentEvent: TypeAlias = (
+    SpeechStarted | SpeechStopped | Interrupted | TextMessage | ResponseRequested | SessionChanged | ChannelMessage
+)

@@ -4,6 +4,9 @@
         await call.send_audio(pcm)                  # PCM16 mono, 24 kHz
         async for frame in call.audio():            # 20 ms each
             ...
+        call.send_event({"type": "response.create"})
+        async for event in call.events():           # what the agent's side says, as dictionaries
+            ...
 
     connect ─▶ signaling open ─▶ offer ─▶ answer ─▶ path ─▶ keys ─▶ `call` is yours ─▶ goodbye
 
@@ -14,24 +17,35 @@
 Everything that decides is in `session.py`; this file moves bytes, deadlines and frames.
 """
 
+import json
 import os
 import ssl
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import trio
 
 from voicegate.client.audio import FRAME_MS, RTP_SAMPLES, Audio, AudioFrame
 from voicegate.client.errors import CallError, CallFailure
 from voicegate.client.interfaces import Interface, open_interfaces
-from voicegate.client.limits import GOODBYE_S, HEARD_FRAMES, MAX_LAG_S, MAX_MESSAGES, SIGNALING_LIMIT_S
+from voicegate.client.limits import GOODBYE_S, HEARD_FRAMES, MAX_EVENTS, MAX_LAG_S, MAX_MESSAGES, SIGNALING_LIMIT_S
 from voicegate.client.nursery import open_block_nursery
-from voicegate.client.session import AudioReceived, ClientSession, MediaReady, PathFound, SessionFailed
+from voicegate.client.session import (
+    AudioReceived,
+    ClientSession,
+    EventReceived,
+    EventsOpened,
+    MediaReady,
+    PathFound,
+    SessionFailed,
+)
 from voicegate.client.signaling import Message, Signaling, open_signaling
 from voicegate.dtls import Certificate
+from voicegate.errors import LocalError
 from voicegate.ice import MAX_LOCAL_PREFERENCE, Candidate
 from voicegate.net import Address, TimerHeap
 
@@ -45,6 +59,7 @@ class Timeline:
     answer_ms: float | None = None
     ice_ms: float | None = None
     dtls_ms: float | None = None
+    events_ms: float | None = None
     first_audio_ms: float | None = None
 
 
@@ -105,6 +120,8 @@ class ClientCall:
         self._progress = trio.Event()
         self._heard: deque[AudioFrame] = deque(maxlen=HEARD_FRAMES)
         self._messages: deque[Message] = deque(maxlen=MAX_MESSAGES)
+        self._server_events: deque[dict[str, Any]] = deque(maxlen=MAX_EVENTS)
+        self._unsent: list[str] = []
         self._last_packet: float | None = None
         self._longest_gap_s: float | None = None
 
@@ -162,6 +179,32 @@ class ClientCall:
         messages = list(self._messages)
         self._messages.clear()
         return messages
+
+    def send_event(self, event: Mapping[str, object]) -> None:
+        """Send one event of the Realtime API to the agent's side; before the channel is open, as soon as it is.
+
+        Raises `LocalError` for an event larger than the server takes and when too many wait.
+        """
+        text = json.dumps(event)
+        if self.timeline.events_ms is None:
+            if len(self._unsent) == MAX_EVENTS:
+                raise LocalError(f"{MAX_EVENTS} events wait for the channel to open")
+            self._unsent.append(text)
+            return
+        self._session.send_event(text)
+        self._drain()
+
+    async def events(self) -> AsyncIterator[dict[str, Any]]:
+        """The events of the Realtime API that the server sends, until the call ends; the oldest of more than
+        `MAX_EVENTS` waiting ones are dropped. Raises `CallError` if the call failed."""
+        while True:
+            while not self._server_events:
+                if self._ended.is_set():
+                    if self._failure is not None:
+                        raise self._failure
+                    return
+                await self._progress.wait()
+            yield self._server_events.popleft()
 
     @property
     def is_over(self) -> bool:
@@ -234,6 +277,13 @@ class ClientCall:
                 case AudioReceived(packet, now):
                     self._receive_audio(now)
                     self._audio.receive(packet, now)
+                case EventsOpened():
+                    self.timeline.events_ms = self._since_offer()
+                    unsent, self._unsent = self._unsent, []
+                    for text in unsent:
+                        self._session.send_event(text)
+                case EventReceived(text):
+                    self._receive_event(text)
                 case PathFound():
                     self.timeline.ice_ms = self._since_offer()
                 case MediaReady():
@@ -246,6 +296,15 @@ class ClientCall:
             if port is not None:
                 port.send(data, addr)
         self._timers.schedule(self, self._session.next_timeout())
+
+    def _receive_event(self, text: str) -> None:
+        try:
+            event = json.loads(text)
+        except ValueError:
+            return  # The peer is a server that we chose to call; what it says besides events is no harm.
+        if isinstance(event, dict):
+            self._server_events.append(event)
+            self._announce_progress()
 
     def _receive_audio(self, now: float) -> None:
         if self._last_packet is None:

@@ -23,6 +23,12 @@ HEARD_FRAMES = 250
 MAX_MESSAGES = 100
 """Messages of the server kept for a caller that does not ask for them; when full, the oldest is dropped."""
 
+MAX_MESSAGE_OCTETS = 262_144
+"""The longest event that we take, which is what browsers take."""
+
+MAX_EVENTS = 500
+"""Events of the server kept for a caller that does not ask for them; when full, the oldest is dropped."""
+
 MAX_LAG_S = 0.2
 """A media clock that is this late (the process was suspended) starts a new grid instead of catching up: a burst of ten
 frames would only be thrown away by the receiver."""

@@ -3,7 +3,8 @@
  1. `offer()` says what we can do and how we can be reached; `apply_answer()` starts the ICE checks.
  2. The first check that succeeds makes a *path*. DTLS starts on it at once, long before ICE nominates: the answer's
     `setup` says who is the DTLS client.
- 3. The handshake yields the SRTP keys, and audio flows both ways over the path that ICE selected.
+ 3. The handshake yields the SRTP keys, and audio flows both ways over the path that ICE selected. SCTP follows, and
+    with it the data channel of events.
  4. ICE goes on asking for consent. The session ends when consent is lost, the peer closes DTLS, or `close()` is called.
 
       OFFERED ──answer──▶ CHECKING ──path──▶ HANDSHAKING ──keys──▶ TALKING ──close, failure──▶ ENDED
@@ -11,6 +12,7 @@
                      ┌──────── ClientSession ────────────────┐
         datagram ──▶ │ first octet   0..3 ─▶ IceAgent ─▶ path│
                      │             20..63 ─▶ Dtls ────▶ keys │ ──▶ events
+                     │                        └▶ DataChannels│
                      │           128..191 ─▶ RtpSession      │
                      └───────────────────────────────────────┘
 
@@ -23,8 +25,9 @@ from dataclasses import dataclass
 from enum import Enum
 
 from voicegate.client.errors import CallError, CallFailure
-from voicegate.client.limits import CONNECT_LIMIT_S, EARLY_DATAGRAMS
+from voicegate.client.limits import CONNECT_LIMIT_S, EARLY_DATAGRAMS, MAX_MESSAGE_OCTETS
 from voicegate.dtls import (
+    ApplicationData,
     Certificate,
     ConnectionClosed,
     ConnectionFailed,
@@ -47,6 +50,7 @@ from voicegate.ice import (
     PathValidated,
 )
 from voicegate.rtp import RtpPacket, RtpSession, is_rtcp
+from voicegate.sctp import ChannelClosed, ChannelOpened, DataChannels, MessageReceived, Role, SctpSettings
 from voicegate.sdp import Answer, OfferParameters, Setup, build_offer, parse_answer
 
 Address = tuple[str, int]
@@ -55,6 +59,9 @@ STUN = range(4)
 DTLS = range(20, 64)
 RTP_AND_RTCP = range(128, 192)
 NO_PROTOCOL = 255
+
+EVENTS_LABEL = "oai-events"
+"""The data channel that carries the events of the Realtime API."""
 
 
 @dataclass(slots=True)
@@ -82,6 +89,18 @@ class AudioReceived:
 
 
 @dataclass(slots=True)
+class EventsOpened:
+    """The channel of events is open; `send_event` works."""
+
+
+@dataclass(slots=True)
+class EventReceived:
+    """One message on the channel of events."""
+
+    text: str
+
+
+@dataclass(slots=True)
 class SessionFailed:
     """The session is over, and nobody wanted that yet."""
 
@@ -89,7 +108,7 @@ class SessionFailed:
     detail: str
 
 
-SessionEvent = PathFound | MediaReady | AudioReceived | SessionFailed
+SessionEvent = PathFound | MediaReady | AudioReceived | EventsOpened | EventReceived | SessionFailed
 
 
 class SessionState(Enum):
@@ -109,6 +128,7 @@ class SessionStatistics:
     dropped_unknown_protocol: int = 0
     dropped_not_in_call: int = 0
     dropped_early: int = 0
+    unknown_messages: int = 0
 
 
 class ClientSession:
@@ -142,6 +162,8 @@ class ClientSession:
         self._valid_paths: set[Address] = set()
         self._path: Address | None = None
         self._dtls: DtlsConnection | None = None
+        self._channels: DataChannels | None = None
+        self._events_channel: int | None = None
         self._early: list[tuple[bytes, Address]] = []
         self._media: list[bytes] = []
         self._events: deque[SessionEvent] = deque()
@@ -149,7 +171,7 @@ class ClientSession:
     # Offer and answer.
 
     def offer(self) -> str:
-        """The SDP offer: one audio m-line with Opus, all of our candidates, either DTLS role."""
+        """The SDP offer: audio with Opus, data channels, all of our candidates, either DTLS role."""
         return build_offer(
             OfferParameters(
                 session_id=int.from_bytes(self._random_bytes(8)) >> 1,
@@ -158,6 +180,7 @@ class ClientSession:
                 candidates=tuple(self._local_candidates),
                 ssrc=self._ssrc,
                 cname=self._cname,
+                max_message_size=MAX_MESSAGE_OCTETS,
             )
         )
 
@@ -214,6 +237,7 @@ class ClientSession:
             datagrams += self._ice.datagrams_to_send(now)
         if self._path is not None:
             if self._dtls is not None:
+                self._drain_channels(now)
                 datagrams += [(data, self._path) for data in self._dtls.datagrams_to_send(now)]
             datagrams += [(data, self._path) for data in self._media]
             self._media.clear()
@@ -230,6 +254,8 @@ class ClientSession:
         deadlines = [self._ice.next_timeout()]
         if self._dtls is not None:
             deadlines.append(self._dtls.next_timeout())
+        if self._channels is not None:
+            deadlines.append(self._channels.next_timeout())
         deadlines.append(self.rtp.next_report_at if self.rtp is not None else self._connect_deadline)
         return min(deadline for deadline in deadlines if deadline is not None)
 
@@ -240,6 +266,9 @@ class ClientSession:
         self._ice.handle_timeout(now)
         self._drain_ice(now)
         if self._dtls is not None:
+            if self._channels is not None:
+                self._channels.handle_timeout(now)
+                self._take_channel_events()
             self._dtls.handle_timeout(now)
             self._drain_dtls(now)
         if self.rtp is not None and now >= self.rtp.next_report_at:
@@ -256,11 +285,24 @@ class ClientSession:
             raise LocalError("no keys yet: wait for MediaReady")
         self._media.append(self.rtp.send_frame(payload, samples, marker, now))
 
+    def send_event(self, text: str) -> None:
+        """Send one event to the server, in order and without loss. Only after `EventsOpened`.
+
+        Raises `LocalError` before, for what is larger than the server takes, and when too much waits.
+        """
+        if self._channels is None or self._events_channel is None:
+            raise LocalError("the channel of events is not open: wait for EventsOpened")
+        self._channels.send(self._events_channel, text)
+
     def close(self, now: float) -> None:
-        """Say goodbye (RTCP BYE, then close_notify) and end. Drain once more afterwards."""
+        """Say goodbye (RTCP BYE, SCTP ABORT, then close_notify) and end. Drain once more afterwards."""
         if self.rtp is not None and self.state is SessionState.TALKING:
             self._media.append(self.rtp.goodbye(now, now + self._wall_clock_offset_s))
         if self._dtls is not None:
+            if self._channels is not None:
+                self._channels.abort("hung up")
+                self._drain_channels(now)
+                self._channels = None
             self._dtls.close(now)
         self.state = SessionState.ENDED
 
@@ -345,12 +387,13 @@ class ClientSession:
             match event:
                 case HandshakeComplete(version, cipher_suite, srtp):
                     self._start_media(version, cipher_suite, srtp, now)
+                    self._start_channels(now)
+                case ApplicationData(data):
+                    self._receive_channel_packet(data, now)
                 case ConnectionFailed(error):
                     self._fail(CallFailure.DTLS_FAILED, str(error))
                 case ConnectionClosed():
                     self._fail(CallFailure.ENDED_BY_SERVER, "it closed the secure connection")
-                case _:
-                    continue
 
     # TALKING: media.
 
@@ -373,6 +416,49 @@ class ClientSession:
         )
         self._events.append(MediaReady(version, cipher_suite, srtp.profile))
         self._take_early(now)
+
+    # TALKING: data channels.
+
+    def _start_channels(self, now: float) -> None:
+        assert self._answer is not None  # noqa: S101 - a path comes after it
+        assert self._dtls is not None  # noqa: S101 - it has just completed
+        application = self._answer.application
+        if application is None or self.state is not SessionState.TALKING:
+            return
+        self._channels = DataChannels(
+            Role.CLIENT if self._dtls.role is DtlsRole.CLIENT else Role.SERVER,
+            SctpSettings(
+                remote_port=application.sctp_port,
+                peer_maximum_message=application.max_message_size,
+                maximum_inbound_message=MAX_MESSAGE_OCTETS,
+            ),
+            self._random_bytes,
+        )
+        self._channels.open(EVENTS_LABEL)
+        self._channels.start(now)
+
+    def _receive_channel_packet(self, data: bytes, now: float) -> None:
+        if self._channels is not None:
+            self._channels.receive_datagram(data, now)
+            self._take_channel_events()
+
+    def _take_channel_events(self) -> None:
+        while self._channels is not None and (event := self._channels.next_event()) is not None:
+            match event:
+                case ChannelOpened(channel, label) if label == EVENTS_LABEL and not event.by_peer:
+                    self._events_channel = channel
+                    self._events.append(EventsOpened())
+                case MessageReceived(channel, str(text)) if channel == self._events_channel:
+                    self._events.append(EventReceived(text))
+                case MessageReceived():
+                    self.statistics.unknown_messages += 1
+                case ChannelClosed(channel) if channel == self._events_channel:
+                    self._events_channel = None
+
+    def _drain_channels(self, now: float) -> None:
+        if self._channels is not None and self._dtls is not None and self.state is SessionState.TALKING:
+            for packet in self._channels.datagrams_to_send(now):
+                self._dtls.send(packet)
 
     def _receive_media(self, data: bytes, addr: Address, now: float) -> None:
         if self.rtp is None or addr[:2] not in self._valid_paths:

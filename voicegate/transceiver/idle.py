@@ -10,9 +10,11 @@ Packets prove nothing: a browser whose person has left goes on sending silence, 
 from math import inf
 
 from voicegate.agents import Call
+from voicegate.rtp import RtpPacket, audio_level
 
 SILENT_PAYLOAD_OCTETS = 20
-"""An encoded frame of silence is shorter than this with Opus (8 kbit/s would fill it)."""
+"""A frame of Opus silence is shorter, one of speech is longer at any bit rate. (One of G.711 always is longer: without
+the sender's opinion such a call is never idle.)"""
 
 
 class IdleWatch:
@@ -30,9 +32,11 @@ class IdleWatch:
         """Whether there is a limit."""
         return self._limit_s is not None
 
-    def note_voice(self, now: float) -> None:
-        """The caller says something."""
-        self._last_sign = now
+    def note_packet(self, packet: RtpPacket, audio_level_extension: int | None, now: float) -> None:
+        """One packet of the caller's audio."""
+        level = None if audio_level_extension is None else audio_level(packet, audio_level_extension)
+        if level[0] if level is not None else len(packet.payload) > SILENT_PAYLOAD_OCTETS:
+            self._last_sign = now
 
     def is_over(self, now: float) -> bool:
         """Whether the call has been idle for as long as it may; otherwise `deadline` moves on."""

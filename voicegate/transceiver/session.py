@@ -24,7 +24,7 @@ from functools import partial
 
 import trio
 
-from voicegate.agents import Agent, Call
+from voicegate.agents import Agent, Call, run_agent
 from voicegate.dtls import (
     ApplicationData,
     Certificate,
@@ -42,7 +42,7 @@ from voicegate.dtls.record import HEADER
 from voicegate.ice import ConsentExpired, IceLiteAgent, PathRemoved
 from voicegate.realtime import ErrorCode, EventError
 from voicegate.routing import with_flags
-from voicegate.rtp import RtpSession, is_rtcp
+from voicegate.rtp import RtpPacket, RtpSession, is_rtcp
 from voicegate.sctp import Role, SctpSettings
 from voicegate.transceiver.audio import AudioChain
 from voicegate.transceiver.channels import Channels
@@ -189,7 +189,7 @@ class Session:
 
     async def _run_agent(self, agent: Agent) -> None:
         try:
-            await agent(self.call)
+            await run_agent(agent, self.call)
         except (Exception, SystemExit) as error:
             # An agent that calls exit() means its own call.
             log.exception("%s: the agent failed", self.call_id)
@@ -274,15 +274,7 @@ class Session:
             packet = rtp.receive_rtp(data, now)
             if packet is None:
                 return
-            if self.timeline.first_audio is None:
-                self.timeline.first_audio = now
-            if self.call.is_looped:
-                if packet.payload and self._path is not None:
-                    frame = rtp.forward_frame(packet, now)
-                    if frame is not None:
-                        self._around.send(self._path, frame)
-            elif self.audio is not None:
-                self.audio.receive(packet, now)
+            self._receive_audio(rtp, packet, now)
         path.last_authenticated = now
         if entry != path.arrived_by:
             path.reroute(entry, relay)
@@ -291,6 +283,19 @@ class Session:
             self._prove(path)
             self._ice.note_traffic(path.address, now)
             self._drain_ice(now, path)
+
+    def _receive_audio(self, rtp: RtpSession, packet: RtpPacket, now: float) -> None:
+        if self.timeline.first_audio is None:
+            self.timeline.first_audio = now
+        if self._idle.is_on:
+            self._idle.note_packet(packet, self._parameters.audio_level_extension, now)
+        if self.call.is_looped:
+            if packet.payload and self._path is not None:
+                frame = rtp.forward_frame(packet, now)
+                if frame is not None:
+                    self._around.send(self._path, frame)
+        elif self.audio is not None:
+            self.audio.receive(packet, now)
 
     # Timers.
 
