@@ -1,5 +1,6 @@
 """A transceiver in virtual time, real clients, and between them a line that speaks the hop protocol like a relay."""
 
+import json
 import random
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
@@ -15,7 +16,14 @@ import trio
 import trio.testing
 
 from voicegate.agents import Agent
-from voicegate.client.session import AudioReceived, ClientSession, MediaReady, SessionEvent, SessionFailed
+from voicegate.client.session import (
+    AudioReceived,
+    ClientSession,
+    EventReceived,
+    MediaReady,
+    SessionEvent,
+    SessionFailed,
+)
 from voicegate.dtls import Certificate
 from voicegate.ice import Candidate
 from voicegate.media import SILENCE_FRAME
@@ -163,6 +171,15 @@ class Caller:
         return [event for event in self.events if isinstance(event, AudioReceived)]
 
     @property
+    def heard_events(self) -> list[dict[str, Any]]:
+        """What came over the channel of events."""
+        return [json.loads(event.text) for event in self.events if isinstance(event, EventReceived)]
+
+    def say_event(self, **event: object) -> None:
+        self.core.send_event(json.dumps(event))
+        self.flush()
+
+    @property
     def failures(self) -> list[SessionFailed]:
         return [event for event in self.events if isinstance(event, SessionFailed)]
 
@@ -269,9 +286,11 @@ OpenHouse: TypeAlias = Callable[..., AbstractAsyncContextManager[House]]
 
 
 @asynccontextmanager
-async def open_house_with(agent: Agent) -> AsyncIterator[House]:
-    """A transceiver whose callers get `agent`."""
-    config = TransceiverConfig(SECRET, CERTIFICATE.to_pem(), 0, 0, 64, 1, (), (RELAY, OTHER_RELAY), "test", 0, 0)
+async def open_house_with(agent: Agent, **settings: Any) -> AsyncIterator[House]:
+    """A transceiver whose callers get `agent`; `settings` are fields of its configuration."""
+    config = TransceiverConfig(
+        SECRET, CERTIFICATE.to_pem(), 0, 0, 64, 1, (), (RELAY, OTHER_RELAY), "test", 0, 0, **settings
+    )
     line = Line()
     async with run_transceiver(config, line, agent) as transceiver:
         await trio.testing.wait_all_tasks_blocked()
@@ -280,5 +299,6 @@ async def open_house_with(agent: Agent) -> AsyncIterator[House]:
 
 @pytest.fixture
 def open_house() -> OpenHouse:
-    """`async with open_house(agent) as house:`; ask for `autojump_clock` too, so that no time is spent on it."""
+    """`async with open_house(agent, idle_limit_s=5) as house:`; ask for `autojump_clock` too, so that no time is spent
+    on it."""
     return open_house_with

@@ -3,17 +3,20 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from voicegate.transceiver.limits import DEFAULT_MAX_CALL_S
+
 
 @dataclass(frozen=True, slots=True)
 class TransceiverConfig:
     """Everything a transceiver needs besides its sockets. It crosses to the child process as JSON.
 
     `secret` is the fleet secret, or several of them (`FleetKeys.parse`); `certificate_pem` holds the cluster's DTLS
-    certificate and key. `first_slot` and `slot_count` are the leased slots, `generation` theirs. `ingresses` are the
-    relays that answers may name, as `parse_ingresses` takes them, `default_ingress` the name of the one for callers who
-    are nowhere in particular; with `second_ingress` the next nearest is named too. `trusted_proxies` are networks whose
-    geo headers count. `relays` are the hop addresses this transceiver accepts bundles from; empty means any that
-    authenticates. `signal_port` and `http_port` are told to the page; 0 if that server is off.
+    certificate and key. `first_slot` and `slot_count` are the leased slots, `generation` theirs. `ingresses` are
+    the relays that answers may name, as `parse_ingresses` takes them, `default_ingress` the name of the one for
+    callers who are nowhere in particular; with `second_ingress` the next nearest is named too. `trusted_proxies`
+    are networks whose geo headers count. `relays` are the hop addresses this transceiver accepts bundles from;
+    empty means any that authenticates. A call ends after `max_call_s`, or when nothing was said for `idle_limit_s`.
+    `signal_port` and `http_port` are told to the page; 0 if that server is off.
     """
 
     secret: str
@@ -32,6 +35,8 @@ class TransceiverConfig:
     default_ingress: str | None = None
     second_ingress: bool = False
     trusted_proxies: str = ""
+    max_call_s: float = DEFAULT_MAX_CALL_S
+    idle_limit_s: float | None = None
 
     @property
     def sender_id(self) -> int:

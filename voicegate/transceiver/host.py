@@ -110,6 +110,8 @@ class Transceiver:
             ssrc=ssrc,
             cname=call_id,
             channels=_sctp_settings(offer.application),
+            max_call_s=config.max_call_s,
+            idle_limit_s=config.idle_limit_s,
         )
         session = Session(parameters, self._around, call, now)
         try:

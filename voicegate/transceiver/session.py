@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 
 import trio
 
@@ -61,7 +62,7 @@ from voicegate.transceiver.path import ClientAddress, Path, RelayAddress
 
 log = logging.getLogger(__name__)
 
-AT_ONCE = float("-inf")
+AT_ONCE = -inf
 
 PATH_NOTE_INTERVAL_S = 0.5
 """How often media on a path is reported to ICE, which only wants to know that the path is alive."""
@@ -141,7 +142,7 @@ class Session:
         self._serves_channels = False
         self._is_woken = False
         self._handshakes = 0
-        self._handshake_deadline = float("inf")
+        self._handshake_deadline = inf
         self._connect_deadline = now + CONNECT_LIMIT_S
         self._expires_at = now + parameters.max_call_s
         self._idle = IdleWatch(call, parameters.idle_limit_s, now)
@@ -212,6 +213,7 @@ class Session:
         if self.rtp is not None and self._path is not None:
             self._around.send(self._path, self.rtp.goodbye(now, time.time()))
         if self._dtls is not None:
+            self._drain_channels(now)
             if self._channels is not None:
                 self._channels.close()
                 self._drain_channels(now)
@@ -320,11 +322,11 @@ class Session:
             self.end(EndReason.HANDSHAKE_FAILED if self.paths else EndReason.NEVER_CONNECTED, self.end_detail)
             return
         if now >= self._expires_at:
+            self._expires_at = inf
             self._expire(EndReason.TOO_LONG, f"A call lasts at most {self._parameters.max_call_s / 60:g} minutes.")
-            return
         if now >= self._idle.deadline and self._idle.is_over(now):
+            self._idle.deadline = inf
             self._expire(EndReason.IDLE, f"Nothing happened for {self._parameters.idle_limit_s:g} seconds.")
-            return
         if self.rtp is not None and self._path is not None and now >= self.rtp.next_report_at:
             self._around.send(self._path, self.rtp.report(now, time.time()))
         self._arm_timer()
@@ -354,7 +356,7 @@ class Session:
             deadlines.append(self._channels.next_timeout())
         if self._dtls is not None:
             deadlines.append(self._dtls.next_timeout())
-        deadlines.append(self._connect_deadline if self.timeline.secured is None else float("inf"))
+        deadlines.append(self._connect_deadline if self.timeline.secured is None else inf)
         if self.rtp is not None:
             deadlines.append(self.rtp.next_report_at)
         self._around.schedule(self, min(deadline for deadline in deadlines if deadline is not None))
@@ -510,7 +512,7 @@ class Session:
             self.end(EndReason.HANDSHAKE_FAILED, "no SRTP profile in common")
             return
         self.timeline.secured = now
-        self._handshake_deadline = float("inf")
+        self._handshake_deadline = inf
         if self.rtp is None:
             self._open_media(complete.srtp, now)
         if self._parameters.channels is not None:
