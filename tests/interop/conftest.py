@@ -35,14 +35,6 @@ def run_peer(isolated: None, tmp_path: Path) -> RunPeer:
     """
 
     def run(name: str, *arguments: str | Path | float) -> tuple[dict[str, Any], list[Samples]]:
-        report, channels = run_once(name, *arguments)
-        if name == "browser_peer" and not any(channels[0]):
-            # Once in a long while Chromium's fake microphone gives nothing from beginning to end; then nothing was
-            # tested.
-            report, channels = run_once(name, *arguments)
-        return report, channels
-
-    def run_once(name: str, *arguments: str | Path | float) -> tuple[dict[str, Any], list[Samples]]:
         recording = tmp_path / f"{name}.wav"
         command = [sys.executable, "-W", "error", "-m", f"tests.interop.peers.{name}", "--record", str(recording)]
         finished = subprocess.run(  # noqa: S603 - our own words

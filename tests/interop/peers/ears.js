@@ -5,6 +5,7 @@
   const connections = [];
   const blocks = [];
   let merger;
+  let failure;
 
   async function listenTo(track, side) {
     const stream = new MediaStream([track]);
@@ -22,12 +23,19 @@
 
   async function startRecording() {
     const context = new AudioContext({ sampleRate: 48000 });
-    const worklet = `registerProcessor('recorder', class extends AudioWorkletProcessor {
-      process([[left, right]]) { this.port.postMessage([left.slice(), right.slice()]); return true; }
+    // The audio thread does not wait for this one to connect the sources. Until then the input has no channels at all,
+    // which is silence too; and a processor that throws even once is never called again.
+    const worklet = `const silence = new Float32Array(128);
+    registerProcessor('recorder', class extends AudioWorkletProcessor {
+      process([[left = silence, right = silence]]) {
+        this.port.postMessage([left.slice(), right.slice()]);
+        return true;
+      }
     })`;
     await context.audioWorklet.addModule(URL.createObjectURL(new Blob([worklet], { type: 'text/javascript' })));
     const recorder = new AudioWorkletNode(context, 'recorder', { channelCount: 2, channelCountMode: 'explicit' });
     recorder.port.onmessage = ({ data }) => blocks.push(data);
+    recorder.onprocessorerror = ({ message }) => (failure = message);
     const node = new ChannelMergerNode(context, { numberOfInputs: 2 });
     node.connect(recorder).connect(context.destination);
     return { context, node };
@@ -51,6 +59,9 @@
   window.ears = {
     // 16 bit stereo, base64: a page hands results to its driver as text.
     recording() {
+      // Not to be taken for silence.
+      if (failure) throw new Error(`the recorder failed: ${failure}`);
+      if (!blocks.length) throw new Error('the recorder never ran');
       const samples = new Int16Array(blocks.reduce((length, [left]) => length + 2 * left.length, 0));
       let position = 0;
       for (const [left, right] of blocks) {
