@@ -7,13 +7,13 @@
                                                                                      or the clock says so
 ```
 
-**Loss is seen by packets, not by reports.** Each packet with data has a number that only grows. A chunk is lost when the
-peer has something from a packet that left three or more packets later (RFC 9260 §7.2.4 counts three SACKs that miss it;
-counting packets needs no scan of the queue for each SACK, a lost SACK delays nothing, and a repeat that is lost too is
-seen as well, where §7.2.4 would wait for the timer). It is also lost when a later packet arrived and 9/8 round trips
-have passed (RFC 9002 §6.1.2). When nothing at all comes back for two round trips, the last chunk is sent again, once, to
-make the peer talk (RFC 8985 §7). Most events of a call are a single packet, and this is what repairs them; T3 remains
-for the rest.
+**Loss is seen by packets, not by reports.** Each packet with data has a number that only grows. A chunk is lost when
+the peer has something from a packet that left three or more packets later. RFC 9260 §7.2.4 counts three SACKs that miss
+it; counting packets needs no scan of the queue for each SACK, a lost SACK delays nothing, and a repeat that is lost too
+is seen as well, where §7.2.4 would wait for the timer. A chunk is also lost when a later packet arrived and 9/8 round
+trips have passed (RFC 9002 §6.1.2). When nothing at all comes back for two round trips, the last chunk is sent again,
+once, to make the peer talk (RFC 8985 §7). Most events of a call are a single packet, and this is what repairs them; T3
+remains for the rest.
 """
 
 import struct
@@ -133,7 +133,7 @@ class Outbound:
         self._chunks: dict[int, _Chunk] = {}
         self._gaps: dict[int, int] = {}
         self._lost: deque[_Chunk] = deque()
-        # Transmissions in their order, each with the number of its packet; stale ones are skipped when their turn comes.
+        # Transmissions in their order, each with the number of its packet; stale ones are skipped in their turn.
         self._sent: deque[tuple[int, _Chunk]] = deque()
         self._next_packet = 0
         self._largest_packet = -1
@@ -195,6 +195,8 @@ class Outbound:
     def fill(self, room: int, now: float) -> list[bytes]:
         """The DATA chunks of one packet that has `room` bytes left; none if nothing may be sent now."""
         chunks: list[bytes] = []
+        if not (self._waiting or self._lost or self._probe_due):
+            return chunks
         room &= ~3
         whole_room = room
         if self._probe_due:
@@ -264,7 +266,7 @@ class Outbound:
                 continue
             remaining = len(message.data) - message.offset
             fits = room - _DATA_CHUNK.size
-            size = min(remaining, fits)
+            size = remaining if remaining < fits else fits
             if size < remaining and (
                 fits < MINIMUM_FRAGMENT or (chunks and remaining <= whole_room - _DATA_CHUNK.size)
             ):
@@ -342,7 +344,7 @@ class Outbound:
         if cumulative < self.cumulative:
             self._statistics.old_sacks += 1
             return
-        highest = max((last for _, last in sack.gaps), default=0)
+        highest = sack.gaps[-1][1] if sack.gaps else 0
         if cumulative + highest >= self.next_tsn:
             raise SctpError(
                 SctpReason.UNSENT_TSN_ACKNOWLEDGED,
@@ -424,8 +426,6 @@ class Outbound:
 
     def _detect_losses(self, now: float) -> None:
         largest, sent = self._largest_packet, self._sent
-        rto = self.rto
-        patience = max((rto.smoothed or rto.value) * 9 / 8, rto.latest * 9 / 8, TIMER_GRANULARITY_S)
         self._loss_deadline = None
         worst = -1
         while sent:
@@ -435,9 +435,11 @@ class Outbound:
                 continue
             if packet >= largest:
                 break
-            if packet > largest - REORDERING_PACKETS and now < chunk.sent_at + patience:
-                self._loss_deadline = chunk.sent_at + patience
-                break
+            if packet > largest - REORDERING_PACKETS:
+                believed_until = chunk.sent_at + self._patience()
+                if now < believed_until:
+                    self._loss_deadline = believed_until
+                    break
             sent.popleft()
             self._lose(chunk, now)
             worst = packet
@@ -447,6 +449,11 @@ class Outbound:
             self._repeat_now = True
             self._statistics.recoveries += 1
             self.window.lose()
+
+    def _patience(self) -> float:
+        """RFC 9002 §6.1.2: how long a packet that a later one has overtaken may still come, from when it was sent."""
+        rto = self.rto
+        return max(9 / 8 * max(rto.smoothed or rto.value, rto.latest), TIMER_GRANULARITY_S)
 
     def _lose(self, chunk: _Chunk, now: float) -> None:
         self._land(chunk)
@@ -483,8 +490,12 @@ class Outbound:
 
     def next_timeout(self) -> float | None:
         """When to call `handle_timeout`."""
-        deadlines = (self.t3_deadline, self._loss_deadline, self._probe_deadline)
-        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+        soonest = self.t3_deadline
+        if self._loss_deadline is not None and (soonest is None or self._loss_deadline < soonest):
+            soonest = self._loss_deadline
+        if self._probe_deadline is not None and (soonest is None or self._probe_deadline < soonest):
+            soonest = self._probe_deadline
+        return soonest
 
     def handle_timeout(self, now: float) -> None:
         """Let time pass: T3, a loss that the clock shows, or a probe."""
