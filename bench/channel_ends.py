@@ -171,8 +171,11 @@ class AiortcEnd:
         pass
 
     def _accept(self, channel: RTCDataChannel) -> None:
-        channel.on("message", lambda data: self.on_message(data))
+        channel.on("message", self._pass_on)
         self._open.set()
+
+    def _pass_on(self, data: str | bytes) -> None:
+        self.on_message(data)
 
 
 ENDS: dict[str, Callable[[Line, int], End]] = {"voicegate": VoicegateEnd, "aiortc": AiortcEnd}

@@ -9,7 +9,7 @@ from voicegate.sctp.statistics import SctpStatistics
 
 
 class Outbox:
-    """Bounded: what the peer makes us say waits here until the owner drains; what is too much is dropped and counted."""
+    """Bounded: what the peer makes us say waits here until the owner drains; what is too much is dropped, counted."""
 
     __slots__ = ("_alone", "_control", "_settings", "_start", "_statistics", "peer_tag", "room")
 

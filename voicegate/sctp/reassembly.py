@@ -112,17 +112,17 @@ class Reassembly:
         if not flags & FLAG_BEGIN and tsn - 1 == self._skipped_to and left is None:
             self._skip(tsn, bool(flags & FLAG_END), right)
             return
-        if left is not None and right is None and not flags & FLAG_BEGIN and tsn == self._tsns.highest:
+        in_order = left is not None and right is None and not flags & FLAG_BEGIN and tsn == self._tsns.highest
+        if in_order and left is not None and left.continues_with(stream, ssn, flags & FLAG_UNORDERED):
             # A long message in order: the same as below, without an object for the chunk.
-            if left.continues_with(stream, ssn, flags & FLAG_UNORDERED):
-                del self._by_last[tsn - 1]
-                left.last = tsn
-                left.ends = bool(flags & FLAG_END)
-                left.size += len(data)
-                left.pieces.append(data)
-                self.held += CHUNK_OVERHEAD + len(data)
-                self._keep(left)
-                return
+            del self._by_last[tsn - 1]
+            left.last = tsn
+            left.ends = bool(flags & FLAG_END)
+            left.size += len(data)
+            left.pieces.append(data)
+            self.held += CHUNK_OVERHEAD + len(data)
+            self._keep(left)
+            return
         chunk = _Run(
             tsn,
             tsn,

@@ -81,7 +81,8 @@ class Inbound:
         tsns = self._tsns
         tsn = unwrap_tsn(wire_tsn, tsns.cumulative)
         self._data_in_packet = True
-        if flags & FLAG_IMMEDIATE:
+        # Also a chunk that fills a hole is reported at once (RFC 5681 §4.2): the sender waits for just that.
+        if flags & FLAG_IMMEDIATE or tsns.has_gaps:
             self._sack_now = True
         if not self._is_wanted(tsn, size):
             return None

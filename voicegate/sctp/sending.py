@@ -11,9 +11,9 @@
 the peer has something from a packet that left three or more packets later. RFC 9260 §7.2.4 counts three SACKs that miss
 it; counting packets needs no scan of the queue for each SACK, a lost SACK delays nothing, and a repeat that is lost too
 is seen as well, where §7.2.4 would wait for the timer. A chunk is also lost when a later packet arrived and 9/8 round
-trips have passed (RFC 9002 §6.1.2). When nothing at all comes back for two round trips, the last chunk is sent again,
-once, to make the peer talk (RFC 8985 §7). Most events of a call are a single packet, and this is what repairs them; T3
-remains for the rest.
+trips have passed (RFC 9002 §6.1.2). When nothing at all comes back for two round trips, the last chunk is sent again to
+make the peer talk (RFC 8985 §7), a few times at growing distances (RFC 9002 §6.2), with no blame on the path. Most
+events of a call are a single packet, and this is what repairs them; T3 remains for the rest.
 """
 
 import struct
@@ -25,6 +25,7 @@ from voicegate.sctp.congestion import CongestionWindow, RetransmissionTimeout
 from voicegate.sctp.errors import SctpError, SctpReason
 from voicegate.sctp.limits import (
     MAXIMUM_BURST_PACKETS,
+    MAXIMUM_PROBES,
     MINIMUM_FRAGMENT,
     MINIMUM_PROBE_S,
     REORDERING_PACKETS,
@@ -91,9 +92,9 @@ class Outbound:
         "_newest",
         "_next_packet",
         "_peer_window",
-        "_probe_armed",
         "_probe_deadline",
         "_probe_due",
+        "_probes",
         "_recovery_packet",
         "_repeat_now",
         "_sent",
@@ -142,8 +143,8 @@ class Outbound:
         self._newest: _Chunk | None = None
         self._loss_deadline: float | None = None
         self._probe_deadline: float | None = None
-        self._probe_armed = True
         self._probe_due = False
+        self._probes = 0
         self._burst_end = 0
         self._forward_tsn_due = False
 
@@ -313,6 +314,8 @@ class Outbound:
         return chunk
 
     def _transmit(self, chunk: _Chunk, chunks: list[bytes], room: int, now: float) -> int:
+        if chunk.transmissions:
+            self._repeat(chunk, now)
         chunks.append(chunk.wire)
         chunk.packet = self._next_packet
         chunk.sent_at = now
@@ -320,13 +323,16 @@ class Outbound:
         self.flight += chunk.size
         self._sent.append((self._next_packet, chunk))
         self._statistics.data_chunks_sent += 1
-        if chunk.transmissions:
-            self._statistics.retransmitted_chunks += 1
-            # RFC 9260 §6.3.2 rule R2: the repeat of the oldest chunk gets a whole timeout.
-            if chunk.tsn == self.cumulative + 1:
-                self.t3_deadline = now + self.rto.value
         chunk.transmissions += 1
         return room - chunk.size
+
+    def _repeat(self, chunk: _Chunk, now: float) -> None:
+        self._statistics.retransmitted_chunks += 1
+        # RFC 9260 §6.3.2 rule R2: the repeat of the oldest chunk gets a whole timeout.
+        if chunk.tsn == self.cumulative + 1:
+            self.t3_deadline = now + self.rto.value
+        if not chunk.wire[1] & FLAG_IMMEDIATE:
+            chunk.wire = bytes((_DATA, chunk.wire[1] | FLAG_IMMEDIATE)) + chunk.wire[2:]
 
     def _unbuffer(self, message: OutgoingMessage, size: int) -> None:
         self.buffered -= size
@@ -360,7 +366,7 @@ class Outbound:
         self._peer_window = sack.receive_window
         if acknowledged or advanced:
             self.errors = 0
-            self._probe_armed = True
+            self._probes = 0
             if advanced and self._largest_packet > self._recovery_packet:
                 self.window.grow(acknowledged, flight_before)
         elif not self._peer_window:
@@ -507,7 +513,7 @@ class Outbound:
             self._give_up_front()
         if self._probe_deadline is not None and now >= self._probe_deadline:
             self._probe_deadline = None
-            self._probe_armed = False
+            self._probes += 1
             self._probe_due = True
 
     def restart_t3(self, now: float) -> None:
@@ -542,7 +548,7 @@ class Outbound:
         """RFC 8985 §7.2: two round trips after the last packet or acknowledgement, if T3 is not sooner."""
         smoothed = self.rto.smoothed
         self._probe_deadline = None
-        if self._probe_armed and smoothed is not None and self.flight and self._loss_deadline is None:
-            deadline = now + max(2 * smoothed, MINIMUM_PROBE_S)
+        if smoothed is not None and self.flight and self._loss_deadline is None and self._probes < MAXIMUM_PROBES:
+            deadline = now + max(2 * smoothed, MINIMUM_PROBE_S) * 2**self._probes
             if self.t3_deadline is None or deadline < self.t3_deadline:
                 self._probe_deadline = deadline
