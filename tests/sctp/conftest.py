@@ -12,7 +12,7 @@ import pytest
 
 from voicegate.sctp import DataChannels, Role, SctpAssociation, SctpSettings
 from voicegate.sctp.chunks import ChunkType, Init
-from voicegate.sctp.packet import PacketHeader, chunk, serialize_packet, split_chunks
+from voicegate.sctp.packet import chunk, packet_start, serialize_packet, split_chunks
 
 PORTS = 5000
 
@@ -115,8 +115,8 @@ class Forger:
 
     def packet(self, *chunks: bytes, tag: int | None = None) -> bytes:
         """Chunks in a packet with right ports, tag and checksum."""
-        header = PacketHeader(PORTS, PORTS, self.victim_tag if tag is None else tag)
-        return serialize_packet(header, list(chunks))
+        start = packet_start(PORTS, PORTS, self.victim_tag if tag is None else tag)
+        return serialize_packet(start, list(chunks))
 
     def say(self, *chunks: bytes, tag: int | None = None) -> list[tuple[int, bytes]]:
         """Send chunks; the chunks that come back."""

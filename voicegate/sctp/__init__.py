@@ -1,12 +1,12 @@
 """SCTP over DTLS and WebRTC data channels (RFC 9260, RFC 8261, RFC 8831, RFC 8832), sans-IO, both roles.
 
-Read it from the outside in: `data_channels.py` is what a session sees; `association.py` is the state machine. Below them
-the two halves that know nothing of each other: `sending.py` (what is in flight, what is lost, `congestion.py`) and
-`receiving.py` (`received_tsns.py`, `reassembly.py`); then `stream_reset.py`, `cookie.py`, `outbox.py`, and the codecs
-`packet.py`, `chunks.py`, `dcep.py`.
+Read it from the outside in: `data_channels.py` is what a session sees; `association.py` and `setup.py` are the state
+machine. Below them the two halves that know nothing of each other: `sending.py` (what is in flight, what is lost;
+`congestion.py`) and `receiving.py` (`received_tsns.py`, `reassembly.py`). Then `stream_reset.py`, `cookie.py`,
+`outbox.py`, and the codecs `packet.py`, `chunks.py`, `dcep.py`.
 """
 
-from voicegate.sctp.association import AssociationState, SctpAssociation
+from voicegate.sctp.association import SctpAssociation
 from voicegate.sctp.data_channels import DataChannels, PayloadProtocol, Role
 from voicegate.sctp.errors import (
     MessageTooLargeError,
@@ -28,6 +28,7 @@ from voicegate.sctp.events import (
     StreamMessage,
 )
 from voicegate.sctp.settings import SctpSettings
+from voicegate.sctp.states import AssociationState
 from voicegate.sctp.statistics import ChannelStatistics, SctpStatistics
 
 __all__ = [

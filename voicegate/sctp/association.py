@@ -8,30 +8,23 @@
                                                      SHUTDOWN_PENDING, _SENT, _RECEIVED, _ACK_SENT ──▶ ENDED
 ```
 
-1. Either side, or both at once, sends INIT. An INIT is answered with INIT-ACK in every state before ESTABLISHED, with the
-   same tag and TSN as our own INIT, so that a collision ends in one association (§5.2.1, §5.2.4).
+1. Either side, or both at once, sends INIT (`setup.py`).
 2. Messages may be queued from the beginning. The first of them leave in the packet of the COOKIE-ECHO.
-3. `shutdown` lets everything arrive first; `abort`, the peer's ABORT, a broken rule or silence end at once. Whatever ends
-   it, `AssociationLost` is the last event.
+3. `shutdown` lets everything arrive first; `abort`, the peer's ABORT, a broken rule or silence end at once. Whatever
+   ends it, `AssociationLost` is the last event.
 
-**Noise never kills.** What does not check (ports, checksum, tag, lengths, cookies that are not ours) is dropped and counted.
-What the peer did say, and must not have said, is answered with ABORT.
-
-A peer that begins anew under an association that lives (§5.2.2) is refused: over DTLS, a peer that lost its state has
-lost its keys, too, and comes back with a new DTLS connection and a new association.
+**Noise never kills.** What does not check (ports, checksum, tag, lengths, cookies that are not ours) is dropped and
+counted. What the peer did say, and must not have said, is answered with ABORT.
 """
 
 import struct
-from collections import deque
 from collections.abc import Callable
-from enum import Enum
 
 from voicegate.errors import LocalError
 from voicegate.sctp.chunks import (
     FLAG_T,
     ChunkType,
     ForwardTsn,
-    Init,
     ParameterType,
     ResetResponse,
     Sack,
@@ -40,123 +33,34 @@ from voicegate.sctp.chunks import (
     parse_parameters,
     parse_reconfiguration,
     parse_shutdown,
-    serialize_error,
     serialize_reset,
     serialize_response,
-    serialize_shutdown,
 )
-from voicegate.sctp.cookie import Cookie
-from voicegate.sctp.errors import (
-    CAUSE_FOR,
-    CauseCode,
-    MessageTooLargeError,
-    SctpError,
-    SctpReason,
-    SendBufferFullError,
-)
-from voicegate.sctp.events import AssociationEvent, AssociationLost, AssociationUp
-from voicegate.sctp.limits import COOKIE_LIFE_S
-from voicegate.sctp.outbox import Outbox
-from voicegate.sctp.packet import (
-    CHUNK_HEADER_BYTES,
-    PacketHeader,
-    checksum_is_right,
-    chunk,
-    split_chunks,
-)
+from voicegate.sctp.errors import CauseCode, MessageTooLargeError, SctpError, SctpReason, SendBufferFullError
+from voicegate.sctp.events import AssociationEvent, AssociationLost
+from voicegate.sctp.packet import SHORTEST_PACKET, checksum_is_right, chunk, parse_start, split_chunks
 from voicegate.sctp.receiving import Inbound
-from voicegate.sctp.sending import Outbound, OutgoingMessage
-from voicegate.sctp.settings import SctpSettings
-from voicegate.sctp.statistics import SctpStatistics
-from voicegate.sctp.stream_reset import StreamReset
+from voicegate.sctp.sending import OutgoingMessage
+from voicegate.sctp.setup import AssociationSetup
+from voicegate.sctp.states import SENDING_STATES, SETUP_STATES, TAKING_STATES, AssociationState
 
 # A SACK without gaps: the room that is kept free for one.
 _SMALL_SACK = 16
 
 _TIME = struct.Struct("!d")
-
-
-class AssociationState(Enum):
-    """RFC 9260 §4, in order; ENDED is ours, since an association is not used twice."""
-
-    CLOSED = "nothing said yet"
-    COOKIE_WAIT = "INIT sent"
-    COOKIE_ECHOED = "COOKIE-ECHO sent"
-    ESTABLISHED = "up"
-    SHUTDOWN_PENDING = "waiting for acknowledgements before the shutdown"
-    SHUTDOWN_SENT = "SHUTDOWN sent"
-    SHUTDOWN_RECEIVED = "waiting for acknowledgements, the peer shuts down"
-    SHUTDOWN_ACK_SENT = "SHUTDOWN-ACK sent"
-    ENDED = "over"
-
+_DATA, _INIT = int(ChunkType.DATA), int(ChunkType.INIT)
 
 _S = AssociationState
 
-# Data of ours may go out here, and data of the peer is taken here (RFC 9260 §6).
-_SENDING_STATES = frozenset((_S.ESTABLISHED, _S.SHUTDOWN_PENDING, _S.SHUTDOWN_RECEIVED))
-_TAKING_STATES = frozenset((_S.ESTABLISHED, _S.SHUTDOWN_PENDING, _S.SHUTDOWN_SENT))
-_QUEUEING_STATES = frozenset((_S.CLOSED, _S.COOKIE_WAIT, _S.COOKIE_ECHOED, _S.ESTABLISHED))
 
-
-class SctpAssociation:
+class SctpAssociation(AssociationSetup):
     """Streams of messages to and from one peer. Never raises on what the network sends.
 
-    One call that changes something, then drain: `datagrams_to_send`, `next_event` until None, `next_timeout`. Times are in
-    seconds of the owner's clock. `random_bytes` gives tags and keys.
+    One call that changes something, then drain: `datagrams_to_send`, `next_event` until None, `next_timeout`. Times are
+    in seconds of the owner's clock. `random_bytes` gives tags and keys.
     """
 
-    def __init__(self, settings: SctpSettings, random_bytes: Callable[[int], bytes]) -> None:
-        self.state = AssociationState.CLOSED
-        self.statistics = SctpStatistics()
-        self.streams = settings.streams
-        self._settings = settings
-        # RFC 9260 §5.3.1: a tag of 0 means INIT.
-        self._local_tag = int.from_bytes(random_bytes(4), "big") or 1
-        self._initial_tsn = int.from_bytes(random_bytes(4), "big")
-        self._cookie_secret = random_bytes(16)
-        self._events: deque[AssociationEvent] = deque()
-        self._outbound = Outbound(self._initial_tsn, settings, self.statistics)
-        self._inbound: Inbound | None = None
-        self._reset: StreamReset | None = None
-        self._peer_resets_streams = False
-        self._outbox = Outbox(settings, self.statistics)
-        self._cookie_echo = b""
-        self._cookie_echo_due = False
-        # T1 repeats INIT or COOKIE-ECHO, T2 SHUTDOWN or SHUTDOWN-ACK: never both, so it is one timer.
-        self._handshake_deadline: float | None = None
-        self._handshake_attempts = 0
-        self._heartbeat_deadline: float | None = None
-        self._heartbeat_sent: float | None = None
-
     # What the owner calls ---------------------------------------------------------------------------------------------
-
-    def start(self, now: float) -> None:
-        """Send INIT. Whoever only waits for the peer's need not call it; harmless once the peer was faster."""
-        if self.state is _S.CLOSED:
-            self.state = _S.COOKIE_WAIT
-            self._handshake_attempts = 0
-            self._send_handshake(now)
-
-    @property
-    def local_init(self) -> bytes:
-        """Our INIT chunk without padding, as `a=sctp-init` takes it; the same whenever it is asked for."""
-        whole = self._local_init().serialize()
-        return whole[: int.from_bytes(whole[2:4], "big")]
-
-    def establish(self, remote_init: bytes, now: float) -> None:
-        """Be up at once: both INIT chunks travelled in signalling (draft-hancke-tsvwg-snap).
-
-        Raises `SctpError` if `remote_init` is no INIT chunk that could be accepted; nothing has changed then.
-        """
-        if self.state is not _S.CLOSED:
-            raise LocalError(f"only a new association is established like this; now: {self.state.value}")
-        length = int.from_bytes(remote_init[2:4], "big")
-        if remote_init[:1] != bytes((ChunkType.INIT,)) or not CHUNK_HEADER_BYTES <= length <= len(remote_init):
-            raise SctpError(SctpReason.MALFORMED, "not an INIT chunk")
-        peer = Init.parse(remote_init[CHUNK_HEADER_BYTES:length])
-        _check_init(peer)
-        self._meet(peer)
-        self._come_up(now)
 
     def receive_datagram(self, data: bytes, now: float) -> None:
         """Take one packet, which is the application data of one DTLS record."""
@@ -188,14 +92,16 @@ class SctpAssociation:
         """When to call `handle_timeout`, or None when nothing is waited for."""
         if self.state is _S.ENDED:
             return None
-        deadlines = [self._handshake_deadline, self._heartbeat_deadline]
-        if self.state is not _S.COOKIE_ECHOED:
-            deadlines.append(self._outbound.next_timeout())
-        if self._inbound is not None:
-            deadlines.append(self._inbound.sack_deadline)
-        if self._reset is not None:
-            deadlines.append(self._reset.deadline)
-        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+        soonest = self._handshake_deadline
+        for deadline in (
+            None if self.state is _S.COOKIE_ECHOED else self._outbound.next_timeout(),
+            None if self._inbound is None else self._inbound.sack_deadline,
+            None if self._reset is None else self._reset.deadline,
+            self._heartbeat_deadline,
+        ):
+            if deadline is not None and (soonest is None or deadline < soonest):
+                soonest = deadline
+        return soonest
 
     def handle_timeout(self, now: float) -> None:
         """Let time pass."""
@@ -220,7 +126,7 @@ class SctpAssociation:
     ) -> None:
         """Queue a message; `lifetime_end` is a time. Raises `MessageTooLargeError`, `SendBufferFullError`, or
         `LocalError` if it can never be sent."""
-        if self.state not in _QUEUEING_STATES:
+        if self.state is not _S.ESTABLISHED and self.state not in SETUP_STATES:
             raise LocalError(f"messages are taken until the shutdown; now: {self.state.value}")
         if not 0 <= stream < self.streams:
             raise LocalError(f"stream {stream} of {self.streams}")
@@ -250,7 +156,7 @@ class SctpAssociation:
         if self.state is _S.ESTABLISHED:
             self.state = _S.SHUTDOWN_PENDING
             self._advance_shutdown(now)
-        elif self.state in (_S.CLOSED, _S.COOKIE_WAIT, _S.COOKIE_ECHOED):
+        elif self.state in SETUP_STATES:
             self.abort()
 
     def abort(self, detail: str = "") -> None:
@@ -276,20 +182,18 @@ class SctpAssociation:
 
     def _receive_packet(self, data: bytes, now: float) -> None:
         statistics = self.statistics
+        if len(data) < SHORTEST_PACKET:
+            statistics.malformed_packets += 1
+            return
+        if not checksum_is_right(data):
+            statistics.wrong_checksums += 1
+            return
         try:
-            header = PacketHeader.parse(data)
-            if not checksum_is_right(data):
-                statistics.wrong_checksums += 1
-                return
             chunks = split_chunks(data)
         except SctpError:
-            statistics.short_packets += 1
+            statistics.malformed_packets += 1
             return
-        if (header.source_port, header.destination_port) != (self._settings.remote_port, self._settings.local_port):
-            statistics.wrong_ports += 1
-            return
-        if not self._tag_is_right(header.verification_tag, chunks):
-            statistics.wrong_tags += 1
+        if not self._is_for_us(data, chunks):
             return
         if self.state is _S.ENDED:
             statistics.packets_after_end += 1
@@ -299,32 +203,40 @@ class SctpAssociation:
         if self._settings.heartbeat_interval_s is not None and self.state is _S.ESTABLISHED:
             self._heartbeat_deadline = now + self._settings.heartbeat_interval_s
         for chunk_type, flags, start, end in chunks:
-            if chunk_type == ChunkType.DATA:
+            if chunk_type == _DATA:
                 self._receive_data(flags, data, start, end, now)
-            elif not self._receive_control(chunk_type, data[start:end], now):
+            elif not self._receive_control(chunk_type, data[start:end], now) or self._is_over():
                 break
-            if self.state is _S.ENDED:
-                return
         if self._inbound is not None:
             self._inbound.end_packet(now)
 
-    def _tag_is_right(self, tag: int, chunks: list[tuple[int, int, int, int]]) -> bool:
-        """RFC 9260 §8.5."""
-        chunk_type, flags, _, _ = chunks[0]
-        if chunk_type == ChunkType.INIT:
-            # §3: an INIT travels alone.
-            return tag == 0 and len(chunks) == 1
-        if any(chunk_type == ChunkType.INIT for chunk_type, _, _, _ in chunks):
+    def _is_over(self) -> bool:
+        return self.state is _S.ENDED
+
+    def _is_for_us(self, packet: bytes, chunks: list[tuple[int, int, int, int]]) -> bool:
+        """Ports, and the tag (RFC 9260 §8.5)."""
+        first, flags, _, _ = chunks[0]
+        has_init = first == _INIT or (len(chunks) > 1 and any(chunk_type == _INIT for chunk_type, _, _, _ in chunks))
+        if packet[:8] == self._own_start and not has_init:
+            return True
+        source_port, destination_port, tag = parse_start(packet)
+        if (source_port, destination_port) != (self._settings.remote_port, self._settings.local_port):
+            self.statistics.wrong_ports += 1
             return False
-        if chunk_type in (ChunkType.ABORT, ChunkType.SHUTDOWN_COMPLETE) and flags & FLAG_T:
-            return self._outbox.peer_tag != 0 and tag == self._outbox.peer_tag
-        return tag == self._local_tag
+        if has_init:
+            # §3: an INIT travels alone.
+            is_right = tag == 0 and len(chunks) == 1
+        else:
+            reflected = first in (ChunkType.ABORT, ChunkType.SHUTDOWN_COMPLETE) and bool(flags & FLAG_T)
+            is_right = reflected and tag == self._outbox.peer_tag != 0
+        self.statistics.wrong_tags += not is_right
+        return is_right
 
     def _receive_data(self, flags: int, packet: bytes, start: int, end: int, now: float) -> None:
         # Whoever sends data has accepted our cookie, whatever became of the COOKIE-ACK.
         if self.state is _S.COOKIE_ECHOED:
             self._come_up(now)
-        if self._inbound is None or self.state not in _TAKING_STATES:
+        if self._inbound is None or self.state not in TAKING_STATES:
             self.statistics.unexpected_chunks += 1
             return
         wrong_stream = self._inbound.receive_data(flags, packet, start, end)
@@ -348,122 +260,19 @@ class SctpAssociation:
             self.statistics.malformed_chunks += 1
         return True
 
-    # Setup ------------------------------------------------------------------------------------------------------------
-
-    def _receive_init(self, value: bytes, now: float) -> None:
-        peer = Init.parse(value)
-        if peer.initiate_tag == 0:
-            # RFC 9260 §3.3.2: silently discarded, there is no tag to answer with.
-            self.statistics.malformed_chunks += 1
-            return
-        if self.state is _S.SHUTDOWN_ACK_SENT:
-            # RFC 9260 §9.2: the peer missed it and begins anew.
-            self._send_handshake_chunk()
-            return
-        restarts = self.state not in (_S.CLOSED, _S.COOKIE_WAIT, _S.COOKIE_ECHOED)
-        if restarts and peer.initiate_tag == self._outbox.peer_tag:
-            self.statistics.unexpected_chunks += 1
-            return
-        if restarts or 0 in (peer.outbound_streams, peer.inbound_streams):
-            self.statistics.refused_restarts += restarts
-            cause = CauseCode.PROTOCOL_VIOLATION if restarts else CauseCode.INVALID_MANDATORY_PARAMETER
-            self._outbox.add_alone(serialize_error(ChunkType.ABORT, 0, [(cause, b"")]), peer.initiate_tag)
-            return
-        cookie = Cookie(now, peer).seal(self._cookie_secret)
-        answer = self._local_init(cookie, peer.unrecognized).serialize(ChunkType.INIT_ACK)
-        if len(answer) > self._outbox.room:
-            answer = self._local_init(cookie).serialize(ChunkType.INIT_ACK)
-        self._outbox.add_alone(answer, peer.initiate_tag)
-
-    def _receive_init_ack(self, value: bytes, now: float) -> None:
-        if self.state is not _S.COOKIE_WAIT:
-            self.statistics.unexpected_chunks += 1
-            return
-        peer = Init.parse(value)
-        _check_init(peer)
-        if peer.cookie is None:
-            self._outbox.peer_tag = peer.initiate_tag
-            raise SctpError(SctpReason.MISSING_PARAMETER, "INIT-ACK without a state cookie")
-        self._meet(peer)
-        self._cookie_echo = chunk(ChunkType.COOKIE_ECHO, 0, peer.cookie)
-        if len(self._cookie_echo) > self._outbox.room:
-            raise SctpError(SctpReason.INVALID_PARAMETER, f"state cookie of {len(peer.cookie)} bytes")
-        if peer.unrecognized:
-            self._report(CauseCode.UNRECOGNIZED_PARAMETERS, b"".join(peer.unrecognized))
-        self.state = _S.COOKIE_ECHOED
-        self._handshake_attempts = 0
-        self._send_handshake(now)
-
-    def _receive_cookie_echo(self, value: bytes, now: float) -> None:
-        cookie = Cookie.open(value, self._cookie_secret)
-        if cookie is None:
-            self.statistics.forged_cookies += 1
-            return
-        known = self.state not in (_S.CLOSED, _S.COOKIE_WAIT)
-        same_peer = known and cookie.peer.initiate_tag == self._outbox.peer_tag
-        if now > cookie.created + COOKIE_LIFE_S and not same_peer:
-            # RFC 9260 §5.2.6: with the measure of its staleness, in microseconds.
-            self.statistics.stale_cookies += 1
-            late_us = min(int((now - cookie.created - COOKIE_LIFE_S) * 1e6), 0xFFFF_FFFF)
-            error = serialize_error(ChunkType.ERROR, 0, [(CauseCode.STALE_COOKIE, struct.pack("!I", late_us))])
-            self._outbox.add_alone(error, cookie.peer.initiate_tag)
-            return
-        if known and not same_peer and self.state is not _S.COOKIE_ECHOED:
-            self.statistics.refused_restarts += 1
-            return
-        # RFC 9260 §5.2.4: actions B (the peer's tag is new to us) and D (both are known).
-        if not same_peer:
-            self._meet(cookie.peer)
-        if self.state in (_S.CLOSED, _S.COOKIE_WAIT, _S.COOKIE_ECHOED):
-            self._come_up(now)
-        self._outbox.add(chunk(ChunkType.COOKIE_ACK, 0))
-
-    def _receive_cookie_ack(self, value: bytes, now: float) -> None:
-        if self.state is _S.COOKIE_ECHOED:
-            self._come_up(now)
-        else:
-            self.statistics.unexpected_chunks += 1
-
-    def _meet(self, peer: Init) -> None:
-        """Learn what the peer said of itself."""
-        self._outbox.peer_tag = peer.initiate_tag
-        # RFC 9260 §5.1.1: no more streams than the other side takes.
-        self.streams = min(self._settings.streams, peer.inbound_streams)
-        self._inbound = Inbound(peer.initial_tsn, self._settings, self._events, self.statistics)
-        self._reset = StreamReset(self._initial_tsn, peer.initial_tsn, self._settings.streams, self._events)
-        self._peer_resets_streams = peer.stream_reset
-        self._outbound.meet_peer(peer.receive_window, peer.forward_tsn)
-        self._outbound.discard_streams_from(self.streams)
-
-    def _come_up(self, now: float) -> None:
-        self.state = _S.ESTABLISHED
-        self._handshake_deadline = None
-        self._cookie_echo_due = False
-        self._outbound.restart_t3(now)
-        if self._settings.heartbeat_interval_s is not None:
-            self._heartbeat_deadline = now + self._settings.heartbeat_interval_s
-        self._events.append(AssociationUp(self.streams))
-
-    def _local_init(self, cookie: bytes | None = None, unrecognized: tuple[bytes, ...] = ()) -> Init:
-        streams = self._settings.streams
-        window = self._settings.receive_window
-        return Init(
-            self._local_tag, window, streams, streams, self._initial_tsn, cookie=cookie, unrecognized=unrecognized
-        )
-
     # While it is up ---------------------------------------------------------------------------------------------------
 
     def _receive_sack(self, value: bytes, now: float) -> None:
         sack = Sack.parse(value)
         if self.state is _S.COOKIE_ECHOED:
             self._come_up(now)
-        if self.state in _SENDING_STATES:
+        if self.state in SENDING_STATES:
             self._outbound.receive_sack(sack, now)
         else:
             self.statistics.unexpected_chunks += 1
 
     def _receive_forward_tsn(self, value: bytes, now: float) -> None:
-        if self._inbound is None or self.state not in _TAKING_STATES:
+        if self._inbound is None or self.state not in TAKING_STATES:
             self.statistics.unexpected_chunks += 1
             return
         self._inbound.receive_forward_tsn(ForwardTsn.parse(value))
@@ -509,7 +318,7 @@ class SctpAssociation:
     def _receive_shutdown(self, value: bytes, now: float) -> None:
         """RFC 9260 §9.2; it acknowledges, too."""
         cumulative_tsn = parse_shutdown(value)
-        if self.state in _SENDING_STATES:
+        if self.state in SENDING_STATES:
             self._outbound.receive_sack(Sack(cumulative_tsn, self._settings.receive_window, [], []), now)
             self.state = _S.SHUTDOWN_RECEIVED
         elif self.state is _S.SHUTDOWN_SENT:
@@ -537,7 +346,7 @@ class SctpAssociation:
 
     def _advance_shutdown(self, now: float) -> None:
         """Once all is acknowledged, say so."""
-        if not self._outbound.is_idle:
+        if self.state is _S.ESTABLISHED or not self._outbound.is_idle:
             return
         if self.state is _S.SHUTDOWN_PENDING:
             self.state = _S.SHUTDOWN_SENT
@@ -550,23 +359,6 @@ class SctpAssociation:
         self.state = _S.SHUTDOWN_ACK_SENT
         self._handshake_attempts = 0
         self._send_handshake(now)
-
-    def _fail(self, error: SctpError) -> None:
-        """Tell the peer, if there is one and something to tell, and end."""
-        cause = CAUSE_FOR.get(error.sctp_reason)
-        if cause is not None and self._outbox.peer_tag:
-            information = error.detail.encode()[:256] if cause in _CAUSES_WITH_TEXT else b""
-            self._outbox.add_alone(serialize_error(ChunkType.ABORT, 0, [(cause, information)]))
-        self._end(AssociationLost(error.sctp_reason, error.detail))
-
-    def _end(self, event: AssociationLost) -> None:
-        self.state = _S.ENDED
-        self._events.append(event)
-        self._outbox.forget_control()
-        # Nothing of it is needed any more, and the owner may keep us for a while.
-        self._outbound = Outbound(self._initial_tsn, self._settings, self.statistics)
-        self._inbound = None
-        self._reset = None
 
     # Packets out ------------------------------------------------------------------------------------------------------
 
@@ -583,7 +375,7 @@ class SctpAssociation:
                 return chunks
             chunks.append(sack)
             room -= len(sack)
-        if self.state in _SENDING_STATES:
+        if self.state in SENDING_STATES:
             self._add_data(chunks, room, inbound, now)
         return chunks
 
@@ -600,7 +392,7 @@ class SctpAssociation:
             if with_sack:
                 chunks.append(inbound.take_sack().serialize())
             chunks += data
-        if self._reset is not None and not data:
+        if not data and self._reset is not None:
             request = self._reset.next_request(outbound, now)
             if request is not None:
                 chunks.append(serialize_reset(request))
@@ -615,27 +407,7 @@ class SctpAssociation:
             chunks += self._outbound.fill(room, now)
         return self._outbox.packet(chunks)
 
-    def _report(self, cause: CauseCode, information: bytes) -> None:
-        self._outbox.add(serialize_error(ChunkType.ERROR, 0, [(cause, information)]))
-
     # Time -------------------------------------------------------------------------------------------------------------
-
-    def _send_handshake(self, now: float) -> None:
-        """Say, or say again, what this state says until it is answered; the timer runs from here."""
-        settings = self._settings
-        timeout = min(settings.initial_rto_s * 2**self._handshake_attempts, settings.maximum_rto_s)
-        self._handshake_deadline = now + timeout
-        self._send_handshake_chunk()
-
-    def _send_handshake_chunk(self) -> None:
-        if self.state is _S.COOKIE_WAIT:
-            self._outbox.add_alone(self._local_init().serialize(), 0)
-        elif self.state is _S.COOKIE_ECHOED:
-            self._cookie_echo_due = True
-        elif self.state is _S.SHUTDOWN_SENT and self._inbound is not None:
-            self._outbox.add(serialize_shutdown(self._inbound.cumulative_tsn & 0xFFFF_FFFF))
-        elif self.state is _S.SHUTDOWN_ACK_SENT:
-            self._outbox.add(chunk(ChunkType.SHUTDOWN_ACK, 0))
 
     def _expire(self, now: float) -> None:
         if self._handshake_deadline is not None and now >= self._handshake_deadline:
@@ -677,17 +449,6 @@ class SctpAssociation:
         information = parameter(ParameterType.HEARTBEAT_INFO, _TIME.pack(now))
         self._outbox.add(chunk(ChunkType.HEARTBEAT, 0, information))
 
-
-def _check_init(peer: Init) -> None:
-    """RFC 9260 §3.3.2, §3.3.3: a tag and streams of 0 cannot be."""
-    if 0 in (peer.initiate_tag, peer.outbound_streams, peer.inbound_streams):
-        raise SctpError(
-            SctpReason.INVALID_PARAMETER,
-            f"tag {peer.initiate_tag:#x}, streams {peer.outbound_streams} and {peer.inbound_streams}",
-        )
-
-
-_CAUSES_WITH_TEXT = frozenset((CauseCode.USER_INITIATED_ABORT, CauseCode.PROTOCOL_VIOLATION))
 
 _Handler = Callable[[SctpAssociation, bytes, float], None]
 

@@ -132,8 +132,18 @@ class Init:
                     unrecognized.append(parameter(parameter_type, content))
                 if not parameter_type & 0x8000:
                     break
-        fields = _INIT.unpack_from(value)
-        return cls(*fields, forward_tsn, stream_reset, cookie, tuple(unrecognized))
+        tag, receive_window, outbound_streams, inbound_streams, initial_tsn = _INIT.unpack_from(value)
+        return cls(
+            tag,
+            receive_window,
+            outbound_streams,
+            inbound_streams,
+            initial_tsn,
+            forward_tsn,
+            stream_reset,
+            cookie,
+            tuple(unrecognized),
+        )
 
     def serialize(self, chunk_type: ChunkType = ChunkType.INIT) -> bytes:
         """The chunk, padded."""
@@ -272,7 +282,8 @@ def parse_reconfiguration(value: bytes) -> list[OutgoingReset | OtherRequest | R
             if len(content) < _OUTGOING_RESET.size or len(content) % 2:
                 raise SctpError(SctpReason.MALFORMED, f"reset request of {len(content)} bytes")
             streams = struct.unpack(f"!{(len(content) - _OUTGOING_RESET.size) // 2}H", content[_OUTGOING_RESET.size :])
-            found.append(OutgoingReset(*_OUTGOING_RESET.unpack_from(content), streams))
+            request_sequence, response_sequence, last_tsn = _OUTGOING_RESET.unpack_from(content)
+            found.append(OutgoingReset(request_sequence, response_sequence, last_tsn, streams))
         elif parameter_type == ParameterType.RECONFIGURATION_RESPONSE:
             if len(content) < _RESPONSE.size:
                 raise SctpError(SctpReason.MALFORMED, f"reset response of {len(content)} bytes")

@@ -1,4 +1,4 @@
-"""How fast to send, and how long to wait: the congestion window and the retransmission timeout (RFC 9260 §6.3, §7.2)."""
+"""How fast to send, and how long to wait: congestion window and retransmission timeout (RFC 9260 §6.3, §7.2)."""
 
 from dataclasses import dataclass, field
 

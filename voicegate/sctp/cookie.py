@@ -28,8 +28,9 @@ class Cookie:
         fields, tag = sealed[:-_TAG_BYTES], sealed[-_TAG_BYTES:]
         if len(fields) != _FIELDS.size or not hmac.compare_digest(tag, _tag(fields, secret)):
             return None
-        created, *numbers, abilities = _FIELDS.unpack(fields)
-        return cls(created, Init(*numbers, bool(abilities & 1), bool(abilities & 2)))
+        created, tag, receive_window, outbound, inbound, initial_tsn, abilities = _FIELDS.unpack(fields)
+        peer = Init(tag, receive_window, outbound, inbound, initial_tsn, bool(abilities & 1), bool(abilities & 2))
+        return cls(created, peer)
 
     def seal(self, secret: bytes) -> bytes:
         """As it goes into an INIT-ACK."""

@@ -1,4 +1,4 @@
-"""Data channels (RFC 8831, RFC 8832): what a session uses. Messages and events on top, packets of one association below.
+"""Data channels (RFC 8831, RFC 8832): what a session uses. Messages on top, packets of one association below.
 
 ```
  open() ─▶ DATA_CHANNEL_OPEN, and messages right behind it ─▶ peer            RFC 8832 §6: nobody waits for the ACK
@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from enum import Enum, IntEnum
 
 from voicegate.errors import LocalError
-from voicegate.sctp.association import AssociationState, SctpAssociation
+from voicegate.sctp.association import SctpAssociation
 from voicegate.sctp.dcep import ACK, MESSAGE_ACK, MESSAGE_OPEN, ChannelOpen
 from voicegate.sctp.errors import SctpError, TooManyChannelsError
 from voicegate.sctp.events import (
@@ -39,6 +39,7 @@ from voicegate.sctp.events import (
 )
 from voicegate.sctp.limits import MAXIMUM_CHANNELS, MAXIMUM_LABEL
 from voicegate.sctp.settings import SctpSettings
+from voicegate.sctp.states import AssociationState
 from voicegate.sctp.statistics import ChannelStatistics, SctpStatistics
 
 

@@ -81,6 +81,9 @@ MAXIMUM_INIT_RETRANSMISSIONS = 8
 # RFC 9260 §7.2.4: a packet counts as lost when three later ones have arrived.
 REORDERING_PACKETS = 3
 
+# Repeats of the last packet before T3, each after twice the wait. One is lost as easily as what it repairs.
+MAXIMUM_PROBES = 3
+
 # Times, in seconds ----------------------------------------------------------------------------------------------------
 
 # RFC 9260 §16 says 1 s at first and at least 1 s. dcSCTP, in every browser, uses 0.5 s and 0.4 s for calls: setup and
@@ -103,5 +106,6 @@ COOKIE_LIFE_S = 60.0
 # A packet is not called lost by the clock sooner than this (RFC 9002 §6.1.2: the granularity of timers).
 TIMER_GRANULARITY_S = 0.001
 
-# The last packet of a flight is repeated after two round trips of silence, and no sooner than this: peers think, too.
-MINIMUM_PROBE_S = 0.01
+# The last packet of a flight is repeated after two round trips of silence, which include the time that the peer thinks,
+# and no sooner than this: then a timer that is late by its granularity does no harm.
+MINIMUM_PROBE_S = 0.002

@@ -3,27 +3,30 @@
 from collections import deque
 
 from voicegate.sctp.limits import MAXIMUM_CONTROL_CHUNKS
-from voicegate.sctp.packet import COMMON_HEADER_BYTES, PacketHeader, serialize_packet
+from voicegate.sctp.packet import COMMON_HEADER_BYTES, packet_start, serialize_packet
 from voicegate.sctp.settings import SctpSettings
 from voicegate.sctp.statistics import SctpStatistics
 
 
 class Outbox:
-    """Bounded: what the peer makes us say waits here until the owner drains, and what is too much is dropped, counted."""
+    """Bounded: what the peer makes us say waits here until the owner drains; what is too much is dropped, counted."""
 
-    __slots__ = ("_alone", "_control", "_settings", "_statistics", "peer_tag")
+    __slots__ = ("_alone", "_control", "_settings", "_start", "_statistics", "peer_tag", "room")
 
     def __init__(self, settings: SctpSettings, statistics: SctpStatistics) -> None:
         self.peer_tag = 0
+        # Bytes that a packet has for chunks.
+        self.room = settings.packet - COMMON_HEADER_BYTES
         self._settings = settings
+        self._start = self._start_with(0)
         self._statistics = statistics
         self._alone: list[tuple[int, bytes]] = []
         self._control: deque[bytes] = deque()
 
-    @property
-    def room(self) -> int:
-        """Bytes that a packet has for chunks."""
-        return self._settings.packet - COMMON_HEADER_BYTES
+    def meet(self, peer_tag: int) -> None:
+        """From now on packets carry the peer's tag."""
+        self.peer_tag = peer_tag
+        self._start = self._start_with(peer_tag)
 
     def add_alone(self, content: bytes, tag: int | None = None) -> None:
         """A chunk for a packet of its own; with the peer's tag unless another is given."""
@@ -48,9 +51,11 @@ class Outbox:
 
     def take_alone(self) -> list[bytes]:
         """The packets that hold a single chunk."""
-        packets = [self.packet([content], tag) for tag, content in self._alone]
+        alone = self._alone
+        if not alone:
+            return []
         self._alone = []
-        return packets
+        return [self.packet([content], tag) for tag, content in alone]
 
     def forget_control(self) -> None:
         """The association is over."""
@@ -58,6 +63,8 @@ class Outbox:
 
     def packet(self, chunks: list[bytes], tag: int | None = None) -> bytes:
         """A packet of these chunks to the peer."""
-        settings = self._settings
-        tag = self.peer_tag if tag is None else tag
-        return serialize_packet(PacketHeader(settings.local_port, settings.remote_port, tag), chunks)
+        start = self._start if tag is None else self._start_with(tag)
+        return serialize_packet(start, chunks)
+
+    def _start_with(self, tag: int) -> bytes:
+        return packet_start(self._settings.local_port, self._settings.remote_port, tag)

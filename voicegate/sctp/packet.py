@@ -10,7 +10,6 @@
 """
 
 import struct
-from dataclasses import dataclass
 
 from google_crc32c import value as crc32c
 
@@ -19,6 +18,7 @@ from voicegate.sctp.limits import MAXIMUM_CHUNKS_IN_PACKET
 
 COMMON_HEADER_BYTES = 12
 CHUNK_HEADER_BYTES = 4
+SHORTEST_PACKET = COMMON_HEADER_BYTES + CHUNK_HEADER_BYTES
 
 _PORTS_AND_TAG = struct.Struct("!HHI")
 _CHECKSUM = struct.Struct("<I")
@@ -27,20 +27,14 @@ _NO_CHECKSUM = bytes(4)
 _PADDING = (b"", bytes(3), bytes(2), bytes(1))
 
 
-@dataclass(frozen=True, slots=True)
-class PacketHeader:
-    """What stands in front of the chunks, its checksum verified apart."""
+def packet_start(source_port: int, destination_port: int, verification_tag: int) -> bytes:
+    """The part of the common header before the checksum."""
+    return _PORTS_AND_TAG.pack(source_port, destination_port, verification_tag)
 
-    source_port: int
-    destination_port: int
-    verification_tag: int
 
-    @classmethod
-    def parse(cls, packet: bytes) -> "PacketHeader":
-        """Raises `SctpError` on less than a header and one chunk."""
-        if len(packet) < COMMON_HEADER_BYTES + CHUNK_HEADER_BYTES:
-            raise SctpError(SctpReason.MALFORMED, f"packet of {len(packet)} bytes")
-        return cls(*_PORTS_AND_TAG.unpack_from(packet))
+def parse_start(packet: bytes) -> tuple[int, int, int]:
+    """Source port, destination port, verification tag; of `SHORTEST_PACKET` bytes at least."""
+    return _PORTS_AND_TAG.unpack_from(packet)
 
 
 def checksum_is_right(packet: bytes) -> bool:
@@ -49,9 +43,8 @@ def checksum_is_right(packet: bytes) -> bool:
     return bool(crc32c(packet[:8] + _NO_CHECKSUM + packet[12:]) == written)
 
 
-def serialize_packet(header: PacketHeader, chunks: list[bytes]) -> bytes:
-    """A packet of chunks that are already padded."""
-    start = _PORTS_AND_TAG.pack(header.source_port, header.destination_port, header.verification_tag)
+def serialize_packet(start: bytes, chunks: list[bytes]) -> bytes:
+    """A packet of chunks that are already padded, behind what `packet_start` gave."""
     body = b"".join(chunks)
     return start + _CHECKSUM.pack(crc32c(start + _NO_CHECKSUM + body)) + body
 
@@ -61,7 +54,7 @@ def split_chunks(packet: bytes) -> list[tuple[int, int, int, int]]:
 
     Raises `SctpError` if a length points out of the packet: then no boundary in it can be trusted.
     """
-    chunks = []
+    chunks: list[tuple[int, int, int, int]] = []
     offset, total = COMMON_HEADER_BYTES, len(packet)
     # RFC 9260 §3.2: the padding of the last chunk may be missing.
     while offset < total:

@@ -1,8 +1,8 @@
 """From DATA chunks, in any order, to messages, in order (RFC 9260 §6.5, §6.6, §6.9).
 
-The fragments of a message have consecutive TSNs. Chunks that touch are kept as one *run*, which two dictionaries find by
-its first and by its last TSN; so a chunk joins its neighbours in constant time, wherever it arrives. A run that begins
-and ends with the right flags is a message. An ordered message then waits for its turn on its stream.
+The fragments of a message have consecutive TSNs. Chunks that touch are kept as one *run*, which two dictionaries find
+by its first and by its last TSN; so a chunk joins its neighbours in constant time, wherever it arrives. A run that
+begins and ends with the right flags is a message. An ordered message then waits for its turn on its stream.
 
 A chunk whose neighbour is here and does not fit to it shows a peer that breaks the rules, and ends the association.
 That is also what bounds the memory: among received TSNs without holes there is never more than one unfinished message.
@@ -27,18 +27,6 @@ WHOLE = FLAG_BEGIN | FLAG_END
 
 
 @dataclass(slots=True)
-class Fragment:
-    """A DATA chunk; `tsn` is unwrapped, `ssn` is not."""
-
-    tsn: int
-    flags: int
-    stream: int
-    ssn: int
-    payload_protocol: int
-    data: bytes
-
-
-@dataclass(slots=True)
 class _Run:
     """Fragments of one message with consecutive TSNs, `first` to `last`."""
 
@@ -46,21 +34,24 @@ class _Run:
     last: int
     begins: bool
     ends: bool
-    unordered: bool
+    unordered: int
     stream: int
     ssn: int
     payload_protocol: int
     size: int
     pieces: list[bytes]
 
-    def fits(self, other: "_Run | Fragment") -> bool:
-        """Whether the other may be part of the same message."""
-        if isinstance(other, Fragment):
-            unordered = bool(other.flags & FLAG_UNORDERED)
-        else:
-            unordered = other.unordered
-        same = self.stream == other.stream and self.unordered == unordered
-        return same and (unordered or self.ssn == other.ssn)
+    def continues_with(self, stream: int, ssn: int, unordered: int) -> bool:
+        """Whether a chunk behind this one may be part of the same message."""
+        same = self.stream == stream and self.unordered == unordered
+        return same and not self.ends and (self.ssn == ssn or unordered != 0)
+
+    def append(self, other: "_Run") -> None:
+        """The other goes on where this one ends."""
+        self.last = other.last
+        self.ends = other.ends
+        self.size += other.size
+        self.pieces += other.pieces
 
 
 @dataclass(slots=True)
@@ -104,26 +95,48 @@ class Reassembly:
         # Fragments right behind this TSN may belong to a message that the peer gave up.
         self._skipped_to: int | None = None
 
-    def add(self, fragment: Fragment) -> None:
-        """Take a chunk that is new. Raises `SctpError` if it cannot be part of what is already here."""
-        tsn, flags = fragment.tsn, fragment.flags
+    def add(  # noqa: PLR0913, PLR0917 - the fields of the chunk; one object less for each of them
+        self, tsn: int, flags: int, stream: int, ssn: int, payload_protocol: int, data: bytes
+    ) -> None:
+        """Take a chunk that is new; `tsn` is unwrapped, `ssn` is not.
+
+        Raises `SctpError` if it cannot be part of what is already here.
+        """
         left, right = self._by_last.get(tsn - 1), self._by_first.get(tsn + 1)
         if left is not None and flags & FLAG_BEGIN and left.last == self._skipped_to and not left.ends:
             self._drop(left)
             left = None
         if flags & WHOLE == WHOLE and (left is None or left.ends) and (right is None or right.begins):
-            self._complete(
-                fragment.stream,
-                fragment.ssn,
-                bool(flags & FLAG_UNORDERED),
-                StreamMessage(fragment.stream, fragment.payload_protocol, fragment.data),
-            )
+            self._complete(stream, ssn, flags & FLAG_UNORDERED, StreamMessage(stream, payload_protocol, data))
             return
         if not flags & FLAG_BEGIN and tsn - 1 == self._skipped_to and left is None:
             self._skip(tsn, bool(flags & FLAG_END), right)
             return
-        self._check_neighbours(fragment, left, right)
-        self._join(fragment, left if not flags & FLAG_BEGIN else None, right if not flags & FLAG_END else None)
+        in_order = left is not None and right is None and not flags & FLAG_BEGIN and tsn == self._tsns.highest
+        if in_order and left is not None and left.continues_with(stream, ssn, flags & FLAG_UNORDERED):
+            # A long message in order: the same as below, without an object for the chunk.
+            del self._by_last[tsn - 1]
+            left.last = tsn
+            left.ends = bool(flags & FLAG_END)
+            left.size += len(data)
+            left.pieces.append(data)
+            self.held += CHUNK_OVERHEAD + len(data)
+            self._keep(left)
+            return
+        chunk = _Run(
+            tsn,
+            tsn,
+            bool(flags & FLAG_BEGIN),
+            bool(flags & FLAG_END),
+            flags & FLAG_UNORDERED,
+            stream,
+            ssn,
+            payload_protocol,
+            len(data),
+            [data],
+        )
+        self._check_neighbours(chunk, left, right)
+        self._join(chunk, None if chunk.begins else left, None if chunk.ends else right)
 
     def skip_to(self, tsn: int, streams: list[tuple[int, int]]) -> None:
         """RFC 3758 §3.6: nothing up to `tsn` will come any more; on each stream, go on behind its sequence number."""
@@ -157,54 +170,40 @@ class Reassembly:
             if state is not None:
                 self.held -= sum(CHUNK_OVERHEAD + len(message.data) for message in state.waiting.values())
 
-    def _check_neighbours(self, fragment: Fragment, left: _Run | None, right: _Run | None) -> None:
-        tsn, begins, ends = fragment.tsn, bool(fragment.flags & FLAG_BEGIN), bool(fragment.flags & FLAG_END)
-        if begins:
+    def _check_neighbours(self, chunk: _Run, left: _Run | None, right: _Run | None) -> None:
+        if chunk.begins:
             wrong = left is not None and not left.ends
+        elif left is None:
+            wrong = chunk.first - 1 in self._tsns
         else:
-            wrong = (tsn - 1 in self._tsns) if left is None else left.ends or not left.fits(fragment)
+            wrong = not left.continues_with(chunk.stream, chunk.ssn, chunk.unordered)
         if not wrong:
-            if ends:
+            if chunk.ends:
                 wrong = right is not None and not right.begins
-            elif right is not None:
-                wrong = right.begins or not right.fits(fragment)
+            elif right is None:
+                wrong = chunk.last < self._tsns.highest and chunk.last + 1 in self._tsns
             else:
-                wrong = tsn < self._tsns.highest and tsn + 1 in self._tsns
+                wrong = right.begins or not chunk.continues_with(right.stream, right.ssn, right.unordered)
         if wrong:
-            raise SctpError(
-                SctpReason.FRAGMENT_OUT_OF_PLACE, f"TSN {tsn & 0xFFFF_FFFF:#x} with flags {fragment.flags:#x}"
-            )
+            raise SctpError(SctpReason.FRAGMENT_OUT_OF_PLACE, f"TSN {chunk.first & 0xFFFF_FFFF:#x}")
 
-    def _join(self, fragment: Fragment, left: _Run | None, right: _Run | None) -> None:
+    def _join(self, chunk: _Run, left: _Run | None, right: _Run | None) -> None:
         """Make one run of a chunk and the runs that it touches; a message, if that is whole."""
-        run = left
-        if run is None:
-            run = _Run(
-                fragment.tsn,
-                fragment.tsn,
-                bool(fragment.flags & FLAG_BEGIN),
-                bool(fragment.flags & FLAG_END),
-                bool(fragment.flags & FLAG_UNORDERED),
-                fragment.stream,
-                fragment.ssn,
-                fragment.payload_protocol,
-                len(fragment.data),
-                [fragment.data],
-            )
+        self.held += CHUNK_OVERHEAD + chunk.size
+        if left is None:
+            run = chunk
             self._by_first[run.first] = run
         else:
+            run = left
             del self._by_last[run.last]
-            run.last = fragment.tsn
-            run.ends = bool(fragment.flags & FLAG_END)
-            run.size += len(fragment.data)
-            run.pieces.append(fragment.data)
-        self.held += CHUNK_OVERHEAD + len(fragment.data)
+            run.append(chunk)
         if right is not None:
             del self._by_first[right.first]
-            run.last = right.last
-            run.ends = right.ends
-            run.size += right.size
-            run.pieces += right.pieces
+            run.append(right)
+        self._keep(run)
+
+    def _keep(self, run: _Run) -> None:
+        """A run has grown: it is a message, or it waits for more."""
         self._by_last[run.last] = run
         if run.size > self._maximum_message:
             raise SctpError(SctpReason.MESSAGE_TOO_LARGE, f"{run.size} bytes and more on stream {run.stream}")
@@ -213,7 +212,7 @@ class Reassembly:
             message = StreamMessage(run.stream, run.payload_protocol, b"".join(run.pieces))
             self._complete(run.stream, run.ssn, run.unordered, message)
 
-    def _complete(self, stream: int, ssn: int, unordered: bool, message: StreamMessage) -> None:
+    def _complete(self, stream: int, ssn: int, unordered: int, message: StreamMessage) -> None:
         if unordered:
             self._events.append(message)
             return

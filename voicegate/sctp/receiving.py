@@ -11,7 +11,7 @@ from voicegate.sctp.chunks import ForwardTsn, Sack
 from voicegate.sctp.errors import SctpError, SctpReason
 from voicegate.sctp.events import AssociationEvent
 from voicegate.sctp.limits import CHUNK_OVERHEAD, MAXIMUM_DUPLICATES, MAXIMUM_GAPS, MAXIMUM_TSN_AHEAD
-from voicegate.sctp.reassembly import FLAG_IMMEDIATE, Fragment, Reassembly
+from voicegate.sctp.reassembly import FLAG_IMMEDIATE, Reassembly
 from voicegate.sctp.received_tsns import ReceivedTsns
 from voicegate.sctp.serial import unwrap_tsn
 from voicegate.sctp.settings import SctpSettings
@@ -19,6 +19,7 @@ from voicegate.sctp.statistics import SctpStatistics
 
 # TSN, stream, stream sequence number, payload protocol identifier (RFC 9260 §3.3.1).
 _DATA = struct.Struct("!IHHI")
+_DATA_SIZE = _DATA.size
 
 PACKETS_PER_SACK = 2
 
@@ -72,7 +73,7 @@ class Inbound:
 
     def receive_data(self, flags: int, packet: bytes, start: int, end: int) -> int | None:
         """The value of a DATA chunk at `packet[start:end]`. Returns a stream that does not exist, if it is for one."""
-        size = end - start - _DATA.size
+        size = end - start - _DATA_SIZE
         if size <= 0:
             # RFC 9260 §6.2: a DATA chunk without user data ends the association.
             raise SctpError(SctpReason.NO_DATA, f"DATA of {end - start} bytes")
@@ -80,7 +81,8 @@ class Inbound:
         tsns = self._tsns
         tsn = unwrap_tsn(wire_tsn, tsns.cumulative)
         self._data_in_packet = True
-        if flags & FLAG_IMMEDIATE:
+        # Also a chunk that fills a hole is reported at once (RFC 5681 §4.2): the sender waits for just that.
+        if flags & FLAG_IMMEDIATE or tsns.has_gaps:
             self._sack_now = True
         if not self._is_wanted(tsn, size):
             return None
@@ -91,7 +93,7 @@ class Inbound:
         if stream >= self._settings.streams:
             self._statistics.invalid_streams += 1
             return int(stream)
-        self._reassembly.add(Fragment(tsn, flags, stream, ssn, payload_protocol, packet[start + _DATA.size : end]))
+        self._reassembly.add(tsn, flags, stream, ssn, payload_protocol, packet[start + _DATA_SIZE : end])
         return None
 
     def _is_wanted(self, tsn: int, size: int) -> bool:

@@ -7,13 +7,13 @@
                                                                                      or the clock says so
 ```
 
-**Loss is seen by packets, not by reports.** Each packet with data has a number that only grows. A chunk is lost when the
-peer has something from a packet that left three or more packets later (RFC 9260 §7.2.4 counts three SACKs that miss it;
-counting packets needs no scan of the queue for each SACK, a lost SACK delays nothing, and a repeat that is lost too is
-seen as well, where §7.2.4 would wait for the timer). It is also lost when a later packet arrived and 9/8 round trips
-have passed (RFC 9002 §6.1.2). When nothing at all comes back for two round trips, the last chunk is sent again, once, to
-make the peer talk (RFC 8985 §7). Most events of a call are a single packet, and this is what repairs them; T3 remains
-for the rest.
+**Loss is seen by packets, not by reports.** Each packet with data has a number that only grows. A chunk is lost when
+the peer has something from a packet that left three or more packets later. RFC 9260 §7.2.4 counts three SACKs that miss
+it; counting packets needs no scan of the queue for each SACK, a lost SACK delays nothing, and a repeat that is lost too
+is seen as well, where §7.2.4 would wait for the timer. A chunk is also lost when a later packet arrived and 9/8 round
+trips have passed (RFC 9002 §6.1.2). When nothing at all comes back for two round trips, the last chunk is sent again to
+make the peer talk (RFC 8985 §7), a few times at growing distances (RFC 9002 §6.2), with no blame on the path. Most
+events of a call are a single packet, and this is what repairs them; T3 remains for the rest.
 """
 
 import struct
@@ -25,6 +25,7 @@ from voicegate.sctp.congestion import CongestionWindow, RetransmissionTimeout
 from voicegate.sctp.errors import SctpError, SctpReason
 from voicegate.sctp.limits import (
     MAXIMUM_BURST_PACKETS,
+    MAXIMUM_PROBES,
     MINIMUM_FRAGMENT,
     MINIMUM_PROBE_S,
     REORDERING_PACKETS,
@@ -91,9 +92,9 @@ class Outbound:
         "_newest",
         "_next_packet",
         "_peer_window",
-        "_probe_armed",
         "_probe_deadline",
         "_probe_due",
+        "_probes",
         "_recovery_packet",
         "_repeat_now",
         "_sent",
@@ -133,7 +134,7 @@ class Outbound:
         self._chunks: dict[int, _Chunk] = {}
         self._gaps: dict[int, int] = {}
         self._lost: deque[_Chunk] = deque()
-        # Transmissions in their order, each with the number of its packet; stale ones are skipped when their turn comes.
+        # Transmissions in their order, each with the number of its packet; stale ones are skipped in their turn.
         self._sent: deque[tuple[int, _Chunk]] = deque()
         self._next_packet = 0
         self._largest_packet = -1
@@ -142,8 +143,8 @@ class Outbound:
         self._newest: _Chunk | None = None
         self._loss_deadline: float | None = None
         self._probe_deadline: float | None = None
-        self._probe_armed = True
         self._probe_due = False
+        self._probes = 0
         self._burst_end = 0
         self._forward_tsn_due = False
 
@@ -195,6 +196,8 @@ class Outbound:
     def fill(self, room: int, now: float) -> list[bytes]:
         """The DATA chunks of one packet that has `room` bytes left; none if nothing may be sent now."""
         chunks: list[bytes] = []
+        if not (self._waiting or self._lost or self._probe_due):
+            return chunks
         room &= ~3
         whole_room = room
         if self._probe_due:
@@ -264,7 +267,7 @@ class Outbound:
                 continue
             remaining = len(message.data) - message.offset
             fits = room - _DATA_CHUNK.size
-            size = min(remaining, fits)
+            size = remaining if remaining < fits else fits
             if size < remaining and (
                 fits < MINIMUM_FRAGMENT or (chunks and remaining <= whole_room - _DATA_CHUNK.size)
             ):
@@ -311,6 +314,8 @@ class Outbound:
         return chunk
 
     def _transmit(self, chunk: _Chunk, chunks: list[bytes], room: int, now: float) -> int:
+        if chunk.transmissions:
+            self._repeat(chunk, now)
         chunks.append(chunk.wire)
         chunk.packet = self._next_packet
         chunk.sent_at = now
@@ -318,13 +323,16 @@ class Outbound:
         self.flight += chunk.size
         self._sent.append((self._next_packet, chunk))
         self._statistics.data_chunks_sent += 1
-        if chunk.transmissions:
-            self._statistics.retransmitted_chunks += 1
-            # RFC 9260 §6.3.2 rule R2: the repeat of the oldest chunk gets a whole timeout.
-            if chunk.tsn == self.cumulative + 1:
-                self.t3_deadline = now + self.rto.value
         chunk.transmissions += 1
         return room - chunk.size
+
+    def _repeat(self, chunk: _Chunk, now: float) -> None:
+        self._statistics.retransmitted_chunks += 1
+        # RFC 9260 §6.3.2 rule R2: the repeat of the oldest chunk gets a whole timeout.
+        if chunk.tsn == self.cumulative + 1:
+            self.t3_deadline = now + self.rto.value
+        if not chunk.wire[1] & FLAG_IMMEDIATE:
+            chunk.wire = bytes((_DATA, chunk.wire[1] | FLAG_IMMEDIATE)) + chunk.wire[2:]
 
     def _unbuffer(self, message: OutgoingMessage, size: int) -> None:
         self.buffered -= size
@@ -342,7 +350,7 @@ class Outbound:
         if cumulative < self.cumulative:
             self._statistics.old_sacks += 1
             return
-        highest = max((last for _, last in sack.gaps), default=0)
+        highest = sack.gaps[-1][1] if sack.gaps else 0
         if cumulative + highest >= self.next_tsn:
             raise SctpError(
                 SctpReason.UNSENT_TSN_ACKNOWLEDGED,
@@ -358,7 +366,7 @@ class Outbound:
         self._peer_window = sack.receive_window
         if acknowledged or advanced:
             self.errors = 0
-            self._probe_armed = True
+            self._probes = 0
             if advanced and self._largest_packet > self._recovery_packet:
                 self.window.grow(acknowledged, flight_before)
         elif not self._peer_window:
@@ -424,8 +432,6 @@ class Outbound:
 
     def _detect_losses(self, now: float) -> None:
         largest, sent = self._largest_packet, self._sent
-        rto = self.rto
-        patience = max((rto.smoothed or rto.value) * 9 / 8, rto.latest * 9 / 8, TIMER_GRANULARITY_S)
         self._loss_deadline = None
         worst = -1
         while sent:
@@ -435,9 +441,11 @@ class Outbound:
                 continue
             if packet >= largest:
                 break
-            if packet > largest - REORDERING_PACKETS and now < chunk.sent_at + patience:
-                self._loss_deadline = chunk.sent_at + patience
-                break
+            if packet > largest - REORDERING_PACKETS:
+                believed_until = chunk.sent_at + self._patience()
+                if now < believed_until:
+                    self._loss_deadline = believed_until
+                    break
             sent.popleft()
             self._lose(chunk, now)
             worst = packet
@@ -447,6 +455,11 @@ class Outbound:
             self._repeat_now = True
             self._statistics.recoveries += 1
             self.window.lose()
+
+    def _patience(self) -> float:
+        """RFC 9002 §6.1.2: how long a packet that a later one has overtaken may still come, from when it was sent."""
+        rto = self.rto
+        return max(9 / 8 * max(rto.smoothed or rto.value, rto.latest), TIMER_GRANULARITY_S)
 
     def _lose(self, chunk: _Chunk, now: float) -> None:
         self._land(chunk)
@@ -483,8 +496,12 @@ class Outbound:
 
     def next_timeout(self) -> float | None:
         """When to call `handle_timeout`."""
-        deadlines = (self.t3_deadline, self._loss_deadline, self._probe_deadline)
-        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+        soonest = self.t3_deadline
+        if self._loss_deadline is not None and (soonest is None or self._loss_deadline < soonest):
+            soonest = self._loss_deadline
+        if self._probe_deadline is not None and (soonest is None or self._probe_deadline < soonest):
+            soonest = self._probe_deadline
+        return soonest
 
     def handle_timeout(self, now: float) -> None:
         """Let time pass: T3, a loss that the clock shows, or a probe."""
@@ -496,7 +513,7 @@ class Outbound:
             self._give_up_front()
         if self._probe_deadline is not None and now >= self._probe_deadline:
             self._probe_deadline = None
-            self._probe_armed = False
+            self._probes += 1
             self._probe_due = True
 
     def restart_t3(self, now: float) -> None:
@@ -531,7 +548,7 @@ class Outbound:
         """RFC 8985 §7.2: two round trips after the last packet or acknowledgement, if T3 is not sooner."""
         smoothed = self.rto.smoothed
         self._probe_deadline = None
-        if self._probe_armed and smoothed is not None and self.flight and self._loss_deadline is None:
-            deadline = now + max(2 * smoothed, MINIMUM_PROBE_S)
+        if smoothed is not None and self.flight and self._loss_deadline is None and self._probes < MAXIMUM_PROBES:
+            deadline = now + max(2 * smoothed, MINIMUM_PROBE_S) * 2**self._probes
             if self.t3_deadline is None or deadline < self.t3_deadline:
                 self._probe_deadline = deadline

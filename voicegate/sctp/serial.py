@@ -1,7 +1,7 @@
 """Numbers that wrap on the wire and do not wrap here.
 
-TSNs have 32 bits and stream sequence numbers 16 (RFC 9260 §1.6: serial number arithmetic). On arrival each is *unwrapped*
-once, to the integer that is nearest to one which we know; from then on `<` and `+ 1` mean what they say.
+TSNs have 32 bits and stream sequence numbers 16 (RFC 9260 §1.6: serial number arithmetic). On arrival each is
+*unwrapped* once, to the integer that is nearest to one which we know; from then on `<` and `+ 1` mean what they say.
 """
 
 

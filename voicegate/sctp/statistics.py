@@ -8,7 +8,7 @@ class SctpStatistics:
     """Counters of one association."""
 
     # Dropped, without harm
-    short_packets: int = 0
+    malformed_packets: int = 0
     wrong_checksums: int = 0
     wrong_ports: int = 0
     wrong_tags: int = 0

@@ -1,0 +1,245 @@
+"""How an association comes up: INIT, INIT-ACK and the cookie, from either side or from both at once (RFC 9260 §5).
+
+An INIT is answered in every state before ESTABLISHED, with the same tag and TSN as our own INIT, so that a collision
+ends in one association (§5.2.1). The answer costs no memory: what the peer said comes back with its COOKIE-ECHO
+(`cookie.py`).
+
+A peer that begins anew under an association that lives (§5.2.2) is refused: over DTLS, a peer that lost its state has
+lost its keys, too, and comes back with a new DTLS connection and a new association.
+"""
+
+import struct
+from collections import deque
+from collections.abc import Callable
+
+from voicegate.errors import LocalError
+from voicegate.sctp.chunks import ChunkType, Init, serialize_error, serialize_shutdown
+from voicegate.sctp.cookie import Cookie
+from voicegate.sctp.errors import CAUSE_FOR, CauseCode, SctpError, SctpReason
+from voicegate.sctp.events import AssociationEvent, AssociationLost, AssociationUp
+from voicegate.sctp.limits import COOKIE_LIFE_S
+from voicegate.sctp.outbox import Outbox
+from voicegate.sctp.packet import CHUNK_HEADER_BYTES, chunk, packet_start
+from voicegate.sctp.receiving import Inbound
+from voicegate.sctp.sending import Outbound
+from voicegate.sctp.settings import SctpSettings
+from voicegate.sctp.states import SETUP_STATES, AssociationState
+from voicegate.sctp.statistics import SctpStatistics
+from voicegate.sctp.stream_reset import StreamReset
+
+_S = AssociationState
+
+
+class AssociationSetup:
+    """The first part of `SctpAssociation`: its state, and what is said until it is up."""
+
+    def __init__(self, settings: SctpSettings, random_bytes: Callable[[int], bytes]) -> None:
+        self.state = AssociationState.CLOSED
+        self.statistics = SctpStatistics()
+        self.streams = settings.streams
+        self._settings = settings
+        # RFC 9260 §5.3.1: a tag of 0 means INIT.
+        self._local_tag = int.from_bytes(random_bytes(4), "big") or 1
+        self._initial_tsn = int.from_bytes(random_bytes(4), "big")
+        self._cookie_secret = random_bytes(16)
+        # How nearly every packet for us begins.
+        self._own_start = packet_start(settings.remote_port, settings.local_port, self._local_tag)
+        self._events: deque[AssociationEvent] = deque()
+        self._outbound = Outbound(self._initial_tsn, settings, self.statistics)
+        self._inbound: Inbound | None = None
+        self._reset: StreamReset | None = None
+        self._peer_resets_streams = False
+        self._outbox = Outbox(settings, self.statistics)
+        self._cookie_echo = b""
+        self._cookie_echo_due = False
+        # T1 repeats INIT or COOKIE-ECHO, T2 SHUTDOWN or SHUTDOWN-ACK: never both, so it is one timer.
+        self._handshake_deadline: float | None = None
+        self._handshake_attempts = 0
+        self._heartbeat_deadline: float | None = None
+        self._heartbeat_sent: float | None = None
+
+    # What the owner calls ---------------------------------------------------------------------------------------------
+
+    def start(self, now: float) -> None:
+        """Send INIT. Whoever only waits for the peer's need not call it; harmless once the peer was faster."""
+        if self.state is _S.CLOSED:
+            self.state = _S.COOKIE_WAIT
+            self._handshake_attempts = 0
+            self._send_handshake(now)
+
+    @property
+    def local_init(self) -> bytes:
+        """Our INIT chunk without padding, as `a=sctp-init` takes it; the same whenever it is asked for."""
+        whole = self._local_init().serialize()
+        return whole[: int.from_bytes(whole[2:4], "big")]
+
+    def establish(self, remote_init: bytes, now: float) -> None:
+        """Be up at once: both INIT chunks travelled in signalling (draft-hancke-tsvwg-snap).
+
+        Raises `SctpError` if `remote_init` is no INIT chunk that could be accepted; nothing has changed then.
+        """
+        if self.state is not _S.CLOSED:
+            raise LocalError(f"only a new association is established like this; now: {self.state.value}")
+        length = int.from_bytes(remote_init[2:4], "big")
+        if remote_init[:1] != bytes((ChunkType.INIT,)) or not CHUNK_HEADER_BYTES <= length <= len(remote_init):
+            raise SctpError(SctpReason.MALFORMED, "not an INIT chunk")
+        peer = Init.parse(remote_init[CHUNK_HEADER_BYTES:length])
+        _check_init(peer)
+        self._meet(peer)
+        self._come_up(now)
+
+    # Setup ------------------------------------------------------------------------------------------------------------
+
+    def _receive_init(self, value: bytes, now: float) -> None:
+        peer = Init.parse(value)
+        if peer.initiate_tag == 0:
+            # RFC 9260 §3.3.2: silently discarded, there is no tag to answer with.
+            self.statistics.malformed_chunks += 1
+            return
+        if self.state is _S.SHUTDOWN_ACK_SENT:
+            # RFC 9260 §9.2: the peer missed it and begins anew.
+            self._send_handshake_chunk()
+            return
+        restarts = self.state not in SETUP_STATES
+        if restarts and peer.initiate_tag == self._outbox.peer_tag:
+            self.statistics.unexpected_chunks += 1
+            return
+        if restarts or 0 in (peer.outbound_streams, peer.inbound_streams):
+            self.statistics.refused_restarts += restarts
+            cause = CauseCode.PROTOCOL_VIOLATION if restarts else CauseCode.INVALID_MANDATORY_PARAMETER
+            self._outbox.add_alone(serialize_error(ChunkType.ABORT, 0, [(cause, b"")]), peer.initiate_tag)
+            return
+        cookie = Cookie(now, peer).seal(self._cookie_secret)
+        answer = self._local_init(cookie, peer.unrecognized).serialize(ChunkType.INIT_ACK)
+        if len(answer) > self._outbox.room:
+            answer = self._local_init(cookie).serialize(ChunkType.INIT_ACK)
+        self._outbox.add_alone(answer, peer.initiate_tag)
+
+    def _receive_init_ack(self, value: bytes, now: float) -> None:
+        if self.state is not _S.COOKIE_WAIT:
+            self.statistics.unexpected_chunks += 1
+            return
+        peer = Init.parse(value)
+        _check_init(peer)
+        if peer.cookie is None:
+            self._outbox.meet(peer.initiate_tag)
+            raise SctpError(SctpReason.MISSING_PARAMETER, "INIT-ACK without a state cookie")
+        self._meet(peer)
+        self._cookie_echo = chunk(ChunkType.COOKIE_ECHO, 0, peer.cookie)
+        if len(self._cookie_echo) > self._outbox.room:
+            raise SctpError(SctpReason.INVALID_PARAMETER, f"state cookie of {len(peer.cookie)} bytes")
+        if peer.unrecognized:
+            self._report(CauseCode.UNRECOGNIZED_PARAMETERS, b"".join(peer.unrecognized))
+        self.state = _S.COOKIE_ECHOED
+        self._handshake_attempts = 0
+        self._send_handshake(now)
+
+    def _receive_cookie_echo(self, value: bytes, now: float) -> None:
+        cookie = Cookie.open(value, self._cookie_secret)
+        if cookie is None:
+            self.statistics.forged_cookies += 1
+            return
+        known = self.state not in (_S.CLOSED, _S.COOKIE_WAIT)
+        same_peer = known and cookie.peer.initiate_tag == self._outbox.peer_tag
+        if now > cookie.created + COOKIE_LIFE_S and not same_peer:
+            # RFC 9260 §5.2.6: with the measure of its staleness, in microseconds.
+            self.statistics.stale_cookies += 1
+            late_us = min(int((now - cookie.created - COOKIE_LIFE_S) * 1e6), 0xFFFF_FFFF)
+            error = serialize_error(ChunkType.ERROR, 0, [(CauseCode.STALE_COOKIE, struct.pack("!I", late_us))])
+            self._outbox.add_alone(error, cookie.peer.initiate_tag)
+            return
+        if known and not same_peer and self.state is not _S.COOKIE_ECHOED:
+            self.statistics.refused_restarts += 1
+            return
+        # RFC 9260 §5.2.4: actions B (the peer's tag is new to us) and D (both are known).
+        if not same_peer:
+            self._meet(cookie.peer)
+        if self.state in SETUP_STATES:
+            self._come_up(now)
+        self._outbox.add(chunk(ChunkType.COOKIE_ACK, 0))
+
+    def _receive_cookie_ack(self, value: bytes, now: float) -> None:
+        if self.state is _S.COOKIE_ECHOED:
+            self._come_up(now)
+        else:
+            self.statistics.unexpected_chunks += 1
+
+    def _meet(self, peer: Init) -> None:
+        """Learn what the peer said of itself."""
+        self._outbox.meet(peer.initiate_tag)
+        # RFC 9260 §5.1.1: no more streams than the other side takes.
+        self.streams = min(self._settings.streams, peer.inbound_streams)
+        self._inbound = Inbound(peer.initial_tsn, self._settings, self._events, self.statistics)
+        self._reset = StreamReset(self._initial_tsn, peer.initial_tsn, self._settings.streams, self._events)
+        self._peer_resets_streams = peer.stream_reset
+        self._outbound.meet_peer(peer.receive_window, peer.forward_tsn)
+        self._outbound.discard_streams_from(self.streams)
+
+    def _come_up(self, now: float) -> None:
+        self.state = _S.ESTABLISHED
+        self._handshake_deadline = None
+        self._cookie_echo_due = False
+        self._outbound.restart_t3(now)
+        if self._settings.heartbeat_interval_s is not None:
+            self._heartbeat_deadline = now + self._settings.heartbeat_interval_s
+        self._events.append(AssociationUp(self.streams))
+
+    def _local_init(self, cookie: bytes | None = None, unrecognized: tuple[bytes, ...] = ()) -> Init:
+        streams = self._settings.streams
+        window = self._settings.receive_window
+        return Init(
+            self._local_tag, window, streams, streams, self._initial_tsn, cookie=cookie, unrecognized=unrecognized
+        )
+
+    # What is said until it is answered --------------------------------------------------------------------------------
+
+    def _send_handshake(self, now: float) -> None:
+        """Say, or say again, what this state says until it is answered; the timer runs from here."""
+        settings = self._settings
+        timeout = min(settings.initial_rto_s * 2**self._handshake_attempts, settings.maximum_rto_s)
+        self._handshake_deadline = now + timeout
+        self._send_handshake_chunk()
+
+    def _send_handshake_chunk(self) -> None:
+        if self.state is _S.COOKIE_WAIT:
+            self._outbox.add_alone(self._local_init().serialize(), 0)
+        elif self.state is _S.COOKIE_ECHOED:
+            self._cookie_echo_due = True
+        elif self.state is _S.SHUTDOWN_SENT and self._inbound is not None:
+            self._outbox.add(serialize_shutdown(self._inbound.cumulative_tsn & 0xFFFF_FFFF))
+        elif self.state is _S.SHUTDOWN_ACK_SENT:
+            self._outbox.add(chunk(ChunkType.SHUTDOWN_ACK, 0))
+
+    # The end ----------------------------------------------------------------------------------------------------------
+
+    def _report(self, cause: CauseCode, information: bytes) -> None:
+        self._outbox.add(serialize_error(ChunkType.ERROR, 0, [(cause, information)]))
+
+    def _fail(self, error: SctpError) -> None:
+        """Tell the peer, if there is one and something to tell, and end."""
+        cause = CAUSE_FOR.get(error.sctp_reason)
+        if cause is not None and self._outbox.peer_tag:
+            information = error.detail.encode()[:256] if cause in _CAUSES_WITH_TEXT else b""
+            self._outbox.add_alone(serialize_error(ChunkType.ABORT, 0, [(cause, information)]))
+        self._end(AssociationLost(error.sctp_reason, error.detail))
+
+    def _end(self, event: AssociationLost) -> None:
+        self.state = _S.ENDED
+        self._events.append(event)
+        self._outbox.forget_control()
+        # Nothing of it is needed any more, and the owner may keep us for a while.
+        self._outbound = Outbound(self._initial_tsn, self._settings, self.statistics)
+        self._inbound = None
+        self._reset = None
+
+
+def _check_init(peer: Init) -> None:
+    """RFC 9260 §3.3.2, §3.3.3: a tag and streams of 0 cannot be."""
+    if 0 in (peer.initiate_tag, peer.outbound_streams, peer.inbound_streams):
+        raise SctpError(
+            SctpReason.INVALID_PARAMETER,
+            f"tag {peer.initiate_tag:#x}, streams {peer.outbound_streams} and {peer.inbound_streams}",
+        )
+
+
+_CAUSES_WITH_TEXT = frozenset((CauseCode.USER_INITIATED_ABORT, CauseCode.PROTOCOL_VIOLATION))
