@@ -27,8 +27,9 @@ async def parrot(call: Call) -> None:
             utterance = [event.audio]
             call.announce("hearing")
         elif isinstance(event, SpeechStopped):
-            call.play_nowait(b"".join(utterance))
-            call.finish()
+            answer = call.begin()
+            answer.write_nowait(b"".join(utterance))
+            answer.finish()
             call.announce("speaking")
         elif detector.is_speech:
             utterance.append(frame.pcm)
