@@ -1,0 +1,36 @@
+"""The limits of the dialect, each with its reason."""
+
+MAX_EVENT_OCTETS = 15 * 1024 * 1024 + 1024
+"""One client event as JSON. The documented bound is 15 MiB of audio in one `input_audio_buffer.append`; the extra
+kilobyte is the envelope around it. Transports may be stricter (a data channel message has its own maximum)."""
+
+MAX_PLAIN_EVENT_OCTETS = 2 * 1024 * 1024
+"""One client event that carries neither audio nor an item: instructions and tools of a very talkative application."""
+
+MAX_BACKLOG_EVENTS = 256
+"""Server events kept until somebody is attached and greeted: the first exchange of a call whose data channel opens
+late, with room for a second of transcript deltas."""
+
+MAX_BACKLOG_OCTETS = 1024 * 1024
+"""The same in octets, because one event may hold a long transcript or, on a plain WebSocket call, audio."""
+
+MAX_EARLY_EVENTS = 64
+"""Client events kept until it is known who answers them. A stock client sends two before it hears anything."""
+
+MAX_EARLY_OCTETS = 4 * 1024 * 1024
+"""The same in octets: a client that starts to append audio at once has a minute of it."""
+
+MAX_CONTROLLERS = 8
+"""Controllers of one call: its own client and a few sideband connections. Every event is sent to each of them."""
+
+MAX_TOOLS = 256
+"""Tools of one session; twice what the largest published agents bring."""
+
+MAX_ID_LENGTH = 64
+"""An id chosen by a client. The original refuses more than 32; some clones make UUIDs with a prefix."""
+
+MAX_VAD_PADDING_MS = 5_000
+"""`prefix_padding_ms`: kept in memory all the time, for every call."""
+
+MAX_VAD_SILENCE_MS = 10_000
+"""`silence_duration_ms`: after ten seconds without an answer nobody is on the line any more."""
