@@ -43,6 +43,9 @@ WRITE_OCTETS = 64 * 1024
 MAX_HELD_EVENTS = 128
 """Client events kept while a connection is being opened again."""
 
+MAX_HELD_OCTETS = 4 * 1024 * 1024
+"""The same in octets."""
+
 SILENCE_AFTER_S = 0.1
 """No frame for so long, and silence is appended in its place: a caller who mutes by stopping his track would
 otherwise never come to the end of his turn, and every later offset would be wrong."""
@@ -96,4 +99,3 @@ MAX_ITEM_OCTETS = 32 * 1024
 
 MAX_REPLAYED_ITEMS = 64
 """Of those, the latest are told to a fresh session."""
-

@@ -198,13 +198,14 @@ class BackendLink:
         text = _APPEND + binascii.b2a_base64(pcm, newline=False).decode("ascii") + '"}'
         self._put(TextMessage(data=text), len(text), is_append=True)
 
-    def fault(self, now: float) -> BackendLostError | None:
-        """Why this connection should be given up, if it should."""
-        if self._writing_since is not None and now - self._writing_since > WRITE_LIMIT_S:
-            return BackendLostError(f"{self._server} does not read", is_recoverable=True, code="backend_stalled")
-        if self._is_overfull:
-            return BackendLostError(f"{self._server} reads too slowly", is_recoverable=True, code="backend_stalled")
-        return None
+    def is_stalled(self, now: float) -> bool:
+        """Whether the backend has stopped to read."""
+        return self._is_overfull or (self._writing_since is not None and now - self._writing_since > WRITE_LIMIT_S)
+
+    async def abandon(self) -> None:
+        """Give up a connection that has stalled; `receive` says so."""
+        self._end = BackendLostError(f"{self._server} does not read", is_recoverable=True, code="backend_stalled")
+        await trio.aclose_forcefully(self._stream)
 
     async def write(self) -> None:
         """Write what is queued until cancelled, or until the connection is gone (`receive` says so)."""
@@ -256,14 +257,14 @@ class BackendLink:
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 data = b""
             if not data:
-                raise self._lost(ABNORMAL_CLOSURE, "the connection was lost")
+                raise self._end or self._lost(ABNORMAL_CLOSURE, "the connection was lost")
             try:
                 self._websocket.receive_data(bytes(data))
             except ProtocolError as error:
                 raise BackendLostError(f"{self._server} breaks the WebSocket protocol", is_recoverable=False) from error
 
     def _take_messages(self) -> list[str]:
-        messages = []
+        messages: list[str] = []
         try:
             for event in self._websocket.events():
                 match event:

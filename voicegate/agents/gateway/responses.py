@@ -1,8 +1,8 @@
 """The backend's responses as the caller hears them: playout, interruption, and an end for each of them.
 
-    response.created ─▶ output_audio.delta ─▶ Utterance ─▶ media clock      output_audio_buffer.started   first frame out
-                              │                   │                                            .stopped   all heard, after
-                              │                   └── cut: item.truncate / delete              .cleared   response.done
+    response.created ─▶ output_audio.delta ─▶ Utterance ─▶ media clock     output_audio_buffer.started  first frame out
+                              │                   │                                           .stopped  all of it heard
+                              │                   └── cut: item.truncate or .delete           .cleared
                               └── of a silenced response: discarded
     response.done, or nothing for too long: it is ended here, because a client that waits for it waits for ever
 
@@ -17,9 +17,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
-from msgspec import Struct
-
 from voicegate.agents.call import Call
 from voicegate.agents.gateway.limits import (
     CANCELLED_END_LIMIT_S,
@@ -27,6 +24,7 @@ from voicegate.agents.gateway.limits import (
     RESPONSE_END_LIMIT_S,
     RESPONSE_IDLE_LIMIT_S,
 )
+from voicegate.agents.gateway.shapes import AudioDelta, ResponseBody
 from voicegate.agents.observer import CallObserver
 from voicegate.agents.utterance import Utterance
 from voicegate.errors import LocalError
@@ -35,30 +33,6 @@ from voicegate.realtime import new_id
 log = logging.getLogger(__name__)
 
 Event = dict[str, Any]
-
-
-class AudioDelta(Struct):
-    """`response.output_audio.delta`, and the type and response of any other event without looking at the rest."""
-
-    type: str = ""
-    response_id: str = ""
-    item_id: str = ""
-    content_index: int = 0
-    delta: str = ""
-
-
-class ResponseBody(Struct):
-    """What matters of a response object."""
-
-    id: str
-    status: str = ""
-    conversation_id: str | None | msgspec.UnsetType = msgspec.UNSET
-
-
-class ResponseEvent(Struct):
-    """`response.created`, `response.done`."""
-
-    response: ResponseBody
 
 
 @dataclass(slots=True, eq=False)
@@ -107,12 +81,12 @@ class Responses(CallObserver):
 
     # What the backend says.
 
-    def created(self, event: Event, shape: ResponseEvent) -> None:
+    def created(self, body: Event, known: ResponseBody) -> None:
         """A response begins."""
-        response = self._response(shape.response.id)
-        response.body = event["response"]
+        response = self._response(known.id)
+        response.body = body
         # null means out of band, where anybody asked for such a response: some servers never fill it in.
-        response.is_in_conversation = shape.response.conversation_id is not None or not self.may_be_out_of_band
+        response.is_in_conversation = known.conversation_id is not None or not self.may_be_out_of_band
         self._call.announce("thinking")
 
     def audio(self, delta: AudioDelta) -> None:
