@@ -25,7 +25,7 @@ from voicegate.agents.gateway.limits import (
     RESPONSE_IDLE_LIMIT_S,
 )
 from voicegate.agents.gateway.shapes import AudioDelta, ResponseBody
-from voicegate.agents.observer import CallObserver
+from voicegate.agents.observer import NobodyObserves
 from voicegate.agents.utterance import Utterance
 from voicegate.errors import LocalError
 from voicegate.realtime import new_id
@@ -61,7 +61,7 @@ class Response:
     body: Event = field(default_factory=dict)
 
 
-class Responses(CallObserver):
+class Responses(NobodyObserves):
     """All responses of a call, of which at most one is in progress in the conversation."""
 
     def __init__(
