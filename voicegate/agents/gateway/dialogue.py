@@ -12,6 +12,7 @@ through: audio both ways, and its truncations are its own.
 
 import logging
 import math
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +25,7 @@ from voicegate.agents.gateway.history import History
 from voicegate.agents.gateway.limits import (
     MAX_HELD_EVENTS,
     MAX_HELD_OCTETS,
+    MAX_RESPONSES,
     RESPONSE_BEGIN_LIMIT_S,
     RETRIEVE_LIMIT_S,
 )
@@ -92,7 +94,7 @@ class Gateway:
         self._controllers: dict[int, Controller] = {}
         self._held: list[tuple[Controller, Event, int]] = []
         self._replayed: set[str] = set()
-        self._without_done: set[str] = set()
+        self._without_done: deque[str] = deque(maxlen=MAX_RESPONSES)
         self._correlation = Correlation()
         self._can_retrieve = True
         self._handlers: dict[str, tuple[type[msgspec.Struct], Callable[[Any, Event], bool]]] = {
@@ -137,13 +139,11 @@ class Gateway:
             self._do(controller, raw)
 
     def lost(self, code: str, message: str) -> None:
-        """The connection broke. Whatever was open is closed, so that no client waits for ever."""
+        """The connection broke, and another one will be tried."""
         self._link = None
         if self._is_in_use:
             self._emit(_error(code, message))
-        self.responses.end_all(code)
-        for question in self._correlation.expired(math.inf):
-            self._answer(question, code)
+        self._close_what_is_open(code)
 
     def failed(self, code: str, message: str) -> None:
         """There will be no connection (any more): say so to everybody, now and later."""
@@ -156,6 +156,12 @@ class Gateway:
             for controller in self._controllers.values():
                 self._reply(controller, self._failure)
                 self.told_failure.set()
+        self._close_what_is_open(code)
+
+    def _close_what_is_open(self, code: str) -> None:
+        self.responses.end_all(code)
+        for question in self._correlation.expired(math.inf):
+            self._answer(question, code)
 
     def tick(self) -> None:
         """Look after everything that must not last for ever."""
@@ -336,7 +342,7 @@ class Gateway:
         self._on_item(known, event)
         self._emit({**event, "type": "conversation.item.added"})
         if item.role == "assistant" and item.status == "in_progress":
-            self._without_done.add(item.id)
+            self._without_done.append(item.id)
         else:
             self._emit({**event, "type": "conversation.item.done", "event_id": new_id("event")})
         return False
@@ -374,7 +380,7 @@ class Gateway:
         self.responses.item_done(known.response_id, event["item"])
         self.history.note(event["item"])
         if known.item.id in self._without_done:
-            self._without_done.discard(known.item.id)
+            self._without_done.remove(known.item.id)
             done = {"type": "conversation.item.done", "event_id": new_id("event"), "previous_item_id": None}
             self._emit({**done, "item": event["item"]})
         return True

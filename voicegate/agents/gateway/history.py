@@ -24,6 +24,9 @@ class History:
     def __contains__(self, item_id: str) -> bool:
         return item_id in self._items
 
+    def __len__(self) -> int:
+        return len(self._items)
+
     def item(self, item_id: str) -> Item | None:
         """The item as far as it is known."""
         return self._items.get(item_id)

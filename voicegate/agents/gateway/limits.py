@@ -88,6 +88,12 @@ CANCELLED_END_LIMIT_S = 3.0
 MAX_RESPONSES = 32
 """Responses of which we know whether they are over; one is in progress, others wait to be heard."""
 
+MAX_RESPONSE_PARTS = 128
+"""Items, and audio parts, of one response; real ones have one or two."""
+
+MAX_UPDATES = 64
+"""Session updates that wait to be acknowledged; the oldest is then acknowledged here."""
+
 MAX_CORRELATED_EVENTS = 256
 """Client events whose errors find the way back to who sent them."""
 

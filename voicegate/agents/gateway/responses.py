@@ -20,6 +20,7 @@ from typing import Any
 from voicegate.agents.call import Call
 from voicegate.agents.gateway.limits import (
     CANCELLED_END_LIMIT_S,
+    MAX_RESPONSE_PARTS,
     MAX_RESPONSES,
     RESPONSE_END_LIMIT_S,
     RESPONSE_IDLE_LIMIT_S,
@@ -79,6 +80,10 @@ class Responses(NobodyObserves):
         self._now = now
         self._responses: dict[str, Response] = {}
 
+    def __len__(self) -> int:
+        """How many are remembered."""
+        return len(self._responses)
+
     # What the backend says.
 
     def created(self, body: Event, known: ResponseBody) -> None:
@@ -115,7 +120,8 @@ class Responses(NobodyObserves):
     def item_done(self, response_id: str, item: Event) -> None:
         """An item is complete."""
         response = self._response(response_id)
-        response.output.append(item)
+        if len(response.output) < MAX_RESPONSE_PARTS:
+            response.output.append(item)
         if not response.is_silenced:
             response.deadline = self._now() + RESPONSE_END_LIMIT_S
 
@@ -217,15 +223,18 @@ class Responses(NobodyObserves):
             response = self._responses[response_id] = Response(
                 response_id, deadline=self._now() + RESPONSE_IDLE_LIMIT_S
             )
-            while len(self._responses) > MAX_RESPONSES:
-                forgotten = self._responses.pop(next(iter(self._responses)))
-                if not forgotten.is_done:
-                    self._end(forgotten, "failed", {"type": "failed", "error": {"type": "server_error"}})
+            if len(self._responses) > MAX_RESPONSES:
+                oldest = next(iter(self._responses.values()))
+                if not oldest.is_done:
+                    self._end(oldest, "failed", {"type": "failed", "error": {"type": "server_error"}})
+                del self._responses[oldest.id]
         return response
 
     def _spoken(self, response: Response, delta: AudioDelta) -> Spoken:
         spoken = response.spoken.get((delta.item_id, delta.content_index))
         if spoken is None:
+            if len(response.spoken) >= MAX_RESPONSE_PARTS:
+                raise ValueError("a response of too many parts")
             utterance = self._call.begin()
             utterance.item_id, utterance.response_id = delta.item_id, response.id
             spoken = response.spoken[delta.item_id, delta.content_index] = Spoken(utterance, delta.content_index)

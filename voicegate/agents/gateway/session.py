@@ -13,7 +13,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
-from voicegate.agents.gateway.limits import ACKNOWLEDGE_LIMIT_S
+from voicegate.agents.gateway.limits import ACKNOWLEDGE_LIMIT_S, MAX_UPDATES
 from voicegate.realtime import SessionConfiguration, new_id
 
 Event = dict[str, Any]
@@ -91,6 +91,7 @@ class Session:
             self._send({"type": "session.update", "event_id": event_id, "session": update})
         else:
             self._answer_what_was_not_sent()
+        self.tick(now)
 
     def with_forced_formats(self, settings: Event) -> Event:
         """Settings of a session or a response, with our format wherever they name one."""
@@ -125,7 +126,7 @@ class Session:
 
     def tick(self, now: float) -> None:
         """Acknowledge what the backend does not."""
-        while self._updates and now >= self._updates[0].deadline:
+        while self._updates and (now >= self._updates[0].deadline or len(self._updates) > MAX_UPDATES):
             update = self._updates.popleft()
             self.shown = merged(self.shown, update.session)
             if update.for_client:
