@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from voicegate.agents import BUILT_IN, AgentNotFoundError, load_agent
+from voicegate.agents.gateway import RealtimeAgent
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,11 +25,22 @@ def test_module_and_function_from_the_current_folder(tmp_path: Path, monkeypatch
     assert load_agent("my_fine_agent:answer").__name__ == "answer"
 
 
+@pytest.mark.parametrize("url", ["wss://api.example.com/v1/realtime?model=m", "ws://127.0.0.1:8080"])
+def test_the_url_of_a_realtime_server(url: str) -> None:
+    agent = load_agent(url)
+    assert isinstance(agent, RealtimeAgent)
+    assert agent.speaks_realtime
+
+
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("nobody", "no agent 'nobody': use echo, parrot or module:function"),
-        ("nobody:", "no agent 'nobody:': use echo, parrot or module:function"),
+        ("nobody", "no agent 'nobody': use echo, parrot, module:function or wss://HOST/PATH"),
+        ("nobody:", "no agent 'nobody:': use echo, parrot, module:function or wss://HOST/PATH"),
+        ("wss://", "no agent 'wss://': not ws://HOST… or wss://HOST…"),
+        ("ws://host:0/", "no agent 'ws://host:0/': not ws://HOST… or wss://HOST…"),
+        ("ws://host:port/", "no agent 'ws://host:port/': Port could not be cast"),
+        ("ws://ho st/", "no agent 'ws://ho st/': a URL has no spaces"),
         ("no_such_module:x", "cannot import 'no_such_module'"),
         ("json:nothing", "module 'json' has no 'nothing'"),
         ("json:dumps", "'json:dumps' is not an async function that takes one call"),

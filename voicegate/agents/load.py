@@ -1,13 +1,15 @@
-"""From the words on the command line to an agent: a built-in name, or `module:function`."""
+"""From the words on the command line to an agent: a built-in name, `module:function`, or the URL of a backend."""
 
 import importlib
 import inspect
+import os
 import sys
 from pathlib import Path
 from typing import cast
 
 from voicegate.agents.call import Agent
 from voicegate.agents.echo import echo
+from voicegate.agents.gateway import BACKEND_KEY_VARIABLE, RealtimeAgent, is_backend_url
 from voicegate.agents.parrot import parrot
 
 BUILT_IN: dict[str, Agent] = {"echo": echo, "parrot": parrot}
@@ -18,16 +20,23 @@ class AgentNotFoundError(Exception):
 
 
 def load_agent(name: str) -> Agent:
-    """Find the agent called `name`: one of `BUILT_IN`, or `module:function` importable from here or the current folder.
+    """Find the agent called `name`: one of `BUILT_IN`, `module:function` importable from here or the current folder, or
+    a Realtime server by its URL, such as `wss://host/v1/realtime?model=m` (its key is in `VOICEGATE_BACKEND_KEY`).
 
     Raises `AgentNotFoundError` with one clear sentence when there is no such thing or it is not an async function of
     one argument.
     """
     if name in BUILT_IN:
         return BUILT_IN[name]
+    if is_backend_url(name):
+        try:
+            return RealtimeAgent(name, os.environ.get(BACKEND_KEY_VARIABLE, ""))
+        except ValueError as error:
+            raise AgentNotFoundError(f"no agent {name!r}: {error}") from error
     module_name, colon, function_name = name.partition(":")
     if not (colon and module_name and function_name):
-        raise AgentNotFoundError(f"no agent {name!r}: use {', '.join(sorted(BUILT_IN))} or module:function")
+        known = ", ".join(sorted(BUILT_IN))
+        raise AgentNotFoundError(f"no agent {name!r}: use {known}, module:function or wss://HOST/PATH")
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)

@@ -1,0 +1,85 @@
+"""Every millisecond of the call reaches the backend once: as sound, or as silence in its place."""
+
+from __future__ import annotations
+
+import trio
+import trio.testing
+
+from tests.agents.gateway_stage import SILENCE, VOICE, open_stage
+from tests.realtime_backend import Behaviour
+from voicegate.agents import AudioFrame
+from voicegate.agents.gateway.microphone import Microphone
+
+
+async def test_offsets_stay_true_through_mute(autojump_clock: trio.testing.MockClock) -> None:
+    async with open_stage(Behaviour(says="silence")) as stage:
+        await stage.client.wait_for("session.created")
+        began = trio.current_time()
+        await stage.speak(1_000)
+        await stage.client.wait_for("input_audio_buffer.speech_stopped")
+        stage.speaks = lambda: None  # he muted by stopping his track
+        await trio.sleep(20)
+        await stage.speak(1_000)
+        second = await stage.client.wait_for("input_audio_buffer.speech_started", 2)
+        elapsed_ms = (second["audio_start_ms"] + 300) - 0
+        await trio.sleep(1)
+        appended_ms = stage.backend.session.appended_samples / 24
+        assert abs(appended_ms - 1_000 * (trio.current_time() - began)) <= 100
+        assert 21_000 <= elapsed_ms <= 22_500
+
+
+async def test_a_turn_ends_although_no_frames_come(autojump_clock: trio.testing.MockClock) -> None:
+    async with open_stage() as stage:
+        await stage.client.wait_for("session.created")
+        stage.speaks = lambda: VOICE
+        await trio.sleep(0.5)
+        stage.speaks = lambda: None
+        await stage.client.wait_for("output_audio_buffer.stopped")
+
+
+async def test_a_caller_without_a_microphone_costs_nothing(autojump_clock: trio.testing.MockClock) -> None:
+    async with open_stage() as stage:
+        stage.speaks = lambda: None
+        await trio.sleep(10)
+        assert stage.backend.session.appended_samples == 0
+
+
+async def test_first_words_wait_for_the_backend(autojump_clock: trio.testing.MockClock) -> None:
+    """The caller speaks at once, the backend is there after more than a second: nothing is lost."""
+    async with open_stage(Behaviour(refusals=[503, 503])) as stage:
+        await stage.speak(1_000)
+        await stage.client.wait_for("input_audio_buffer.speech_stopped")
+        assert bytes(stage.backend.session.appended[: 50 * 960]) == VOICE * 50
+
+
+async def test_a_commit_takes_everything_along(autojump_clock: trio.testing.MockClock) -> None:
+    async with open_stage(clock=False) as stage:
+        manual = {"type": "realtime", "audio": {"input": {"turn_detection": None}}}
+        stage.say({"type": "session.update", "session": manual})
+        await stage.client.wait_for("session.updated")
+        for index in range(11):  # an odd number of frames, two to a piece
+            stage.call.deliver_nowait(AudioFrame(VOICE, 20 * index))
+        await trio.sleep(0.01)
+        stage.say({"type": "input_audio_buffer.commit"})
+        await stage.client.wait_for("input_audio_buffer.committed")
+        assert stage.backend.session.appended_samples == 11 * 480
+
+
+def test_frames_that_were_dropped_here_are_silence() -> None:
+    pieces: list[bytes] = []
+    microphone = Microphone(pieces.append)
+    microphone.hear(AudioFrame(VOICE, 0), 0.0)
+    microphone.hear(AudioFrame(VOICE, 100), 0.02)
+    microphone.flush()
+    assert b"".join(pieces) == VOICE + 4 * SILENCE + VOICE
+    assert microphone.silence_ms == 80
+
+
+def test_time_that_stood_still_is_not_made_up_in_full() -> None:
+    pieces: list[bytes] = []
+    microphone = Microphone(pieces.append)
+    microphone.hear(AudioFrame(VOICE, 0), 0.0)
+    microphone.keep_time(0.05)
+    assert microphone.silence_ms == 0
+    microphone.keep_time(3_600.0)
+    assert microphone.silence_ms == 5_000
