@@ -4,13 +4,14 @@ Read `call.py` first (everything an agent can see and do), then `echo.py` and `p
 voicegate.
 """
 
-from voicegate.agents.call import FRAME_SAMPLES, SAMPLE_RATE_HZ, Agent, Call
+from voicegate.agents.call import FRAME_SAMPLES, Agent, Call
 from voicegate.agents.frame import FRAME_MS, AudioFrame
 from voicegate.agents.load import BUILT_IN, AgentNotFoundError, load_agent
 from voicegate.agents.observer import CallObserver
 from voicegate.agents.turns import Turn
 from voicegate.agents.usage import CallUsage
 from voicegate.agents.utterance import Utterance
+from voicegate.media import SAMPLE_RATE_HZ
 
 __all__ = [
     "BUILT_IN",

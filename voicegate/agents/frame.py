@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 
 FRAME_MS = 20
+OCTETS_PER_MS = 48
+"""Of PCM16 mono at 24 kHz."""
 
 
 @dataclass(slots=True)

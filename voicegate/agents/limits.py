@@ -20,11 +20,8 @@ MAX_TRANSCRIPT_CHARACTERS = 64 * 1024
 MAX_TURN_MS = 60_000
 """Kept of what the caller says in one turn, 2.9 MB: whoever talks longer is known by his last minute."""
 
-MAX_TURNS = 16
+MAX_TURNS = 4
 """Turns that wait for an agent that is busy; the oldest goes first, as with frames."""
-
-MAX_TURN_OCTETS = 48 * 2 * MAX_TURN_MS
-"""Audio in all turns that wait: two of the longest."""
 
 MAX_EVENTS = 256
 """Events that wait for an agent that asked for them and does not read; the oldest goes first."""

@@ -4,36 +4,30 @@
                                   ▲                         │
                                   └── you talk over it ─────┘  it falls silent at once and listens
 
-The smallest agent with turn-taking: voice activity detection ends a turn, and interruption is one call, `stop`.
+The smallest agent that takes turns: the call cuts what you say into turns and silences the parrot when you talk over
+it. What is left to the parrot is to speak, and to tell your page what it is doing.
 """
 
-from voicegate.agents.call import FRAME_MS, Call
-from voicegate.media import SpeechStarted, SpeechStopped, VoiceActivityDetector
+import trio
 
-MAX_UTTERANCE_MS = 30_000
-"""What a turn may hold; whoever talks longer is answered with the last 30 s."""
+from voicegate.agents.call import Call
+from voicegate.agents.events import SpeechStarted
 
 
 async def parrot(call: Call) -> None:
-    """Wait for the caller to pause, speak the utterance back, fall silent when interrupted."""
-    detector = VoiceActivityDetector()
-    utterance: list[bytes] = []
-    was_speaking = False
+    """Say back each turn, until the call ends."""
     call.announce("listening")
-    async for frame in call:
-        event = detector.process(frame.pcm, frame.voice)
-        if isinstance(event, SpeechStarted):
-            call.stop()
-            utterance = [event.audio]
-            call.announce("hearing")
-        elif isinstance(event, SpeechStopped):
-            answer = call.begin()
-            answer.write_nowait(b"".join(utterance))
-            answer.finish()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_show_hearing, call)
+        async for turn in call.turns():
+            answer = await call.say(turn.pcm)
             call.announce("speaking")
-        elif detector.is_speech:
-            utterance.append(frame.pcm)
-            del utterance[: -(MAX_UTTERANCE_MS // FRAME_MS)]
-        elif was_speaking and not call.is_speaking:
-            call.announce("listening")
-        was_speaking = call.is_speaking
+            await answer.wait_played()
+            if answer.is_played:
+                call.announce("listening")
+
+
+async def _show_hearing(call: Call) -> None:
+    async for event in call.events():
+        if isinstance(event, SpeechStarted):
+            call.announce("hearing")

@@ -19,17 +19,16 @@ from types import TracebackType
 import trio
 from trio.lowlevel import ParkingLot
 
+from voicegate.agents.frame import OCTETS_PER_MS
 from voicegate.agents.limits import MAX_QUEUED_OCTETS, MAX_QUEUED_UTTERANCES, MAX_TRANSCRIPT_CHARACTERS
 from voicegate.agents.observer import CallObserver
 from voicegate.errors import LocalError
 from voicegate.media import SAMPLE_RATE_HZ, Resampler
-from secrets import token_hex
+from voicegate.realtime import new_id
 
 BYTES_PER_SAMPLE = 2
 FRAME_OCTETS = 960
 RATES_HZ = (8_000, 16_000, 24_000, 48_000)
-
-_OCTETS_PER_MS = SAMPLE_RATE_HZ // 1000 * BYTES_PER_SAMPLE
 
 
 class Utterance:
@@ -41,7 +40,7 @@ class Utterance:
     def __init__(self, speech: "Speech", transcript: str, rate_hz: int) -> None:
         if rate_hz not in RATES_HZ:
             raise LocalError(f"speech comes at {', '.join(map(str, RATES_HZ))} Hz, not {rate_hz}")
-        self.item_id = "item_" + token_hex(10)
+        self.item_id = new_id("item")
         self.response_id = ""
         """Of the response it belongs to, where there is one; whoever speaks the dialect sets it."""
         self.transcript = transcript
@@ -61,12 +60,12 @@ class Utterance:
     @property
     def written_ms(self) -> int:
         """How much of it there is so far, heard or not."""
-        return (self.heard_octets + len(self._waiting) + self._cut_octets) // _OCTETS_PER_MS
+        return (self.heard_octets + len(self._waiting) + self._cut_octets) // OCTETS_PER_MS
 
     @property
     def heard_ms(self) -> int:
         """How much of it went out, exactly: padding and what was cut do not count."""
-        return self.heard_octets // _OCTETS_PER_MS
+        return self.heard_octets // OCTETS_PER_MS
 
     async def write(self, pcm: bytes) -> None:
         """Append all of `pcm`; wait while the call's queue is full.
@@ -113,7 +112,7 @@ class Utterance:
         self._speech.observer.utterance_finished(self)
 
     async def wait_played(self) -> None:
-        """Wait until all of it went out, or it was cut, or the call ended. Finishes it, as nothing else could end it."""
+        """Wait until all of it went out, or it was cut, or the call ended. Finishes it: else there might be no end."""
         self.finish()
         await self._over.wait()
 

@@ -7,7 +7,7 @@ from voicegate.media.errors import MediaError, MediaErrorReason
 from voicegate.media.opus import SAMPLE_RATE_HZ, SILENCE_FRAME, OpusDecoder, OpusEncoder
 from voicegate.media.playout import Playout
 from voicegate.media.resample import Resampler
-from voicegate.media.vad import SpeechStarted, SpeechStopped, VoiceActivityDetector
+from voicegate.media.vad import SpeechDetector, load_speech_network
 from voicegate.media.wav import WavError, WavWriter, read_wav
 
 __all__ = [
@@ -19,10 +19,9 @@ __all__ = [
     "OpusEncoder",
     "Playout",
     "Resampler",
-    "SpeechStarted",
-    "SpeechStopped",
-    "VoiceActivityDetector",
+    "SpeechDetector",
     "WavError",
     "WavWriter",
+    "load_speech_network",
     "read_wav",
 ]
