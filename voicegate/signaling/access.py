@@ -24,6 +24,8 @@ from voicegate.signaling.tokens import PREFIX, Token, TokenError, TokenMint, Tok
 KEY_PROTOCOL = "openai-insecure-api-key."
 """Begins the subprotocol that carries a credential."""
 
+Headers = Sequence[tuple[bytes, bytes]]
+
 _CHALLENGE = 'Bearer realm="voicegate"'
 
 
@@ -71,7 +73,7 @@ class Access:
         """Whether anybody may do anything."""
         return self._is_open and not self.keys
 
-    def check(self, headers: Sequence[tuple[bytes, bytes]], subprotocols: Iterable[str] = ()) -> Grant:
+    def check(self, headers: Headers, subprotocols: Iterable[str] = ()) -> Grant:
         """What the request with these headers may do. Raises HttpError 401."""
         credential = _credential(headers, subprotocols)
         if credential.startswith(PREFIX):
@@ -94,7 +96,7 @@ class Access:
             raise self._refused("unknown API key", "invalid_api_key", "The API key is not known here.", challenge)
         return Grant(holder)
 
-    def check_key(self, headers: Sequence[tuple[bytes, bytes]]) -> Grant:
+    def check_key(self, headers: Headers) -> Grant:
         """As `check`, for what a token does not allow. Raises HttpError 401 and 403."""
         grant = self.check(headers)
         if grant.token is not None:
@@ -140,7 +142,7 @@ def parse_api_keys(text: str) -> tuple[str, ...]:
     return tuple(keys)
 
 
-def _credential(headers: Sequence[tuple[bytes, bytes]], subprotocols: Iterable[str]) -> str:
+def _credential(headers: Headers, subprotocols: Iterable[str]) -> str:
     scheme, _, credential = header(headers, b"authorization").strip().partition(" ")
     if scheme.lower() == "bearer" and credential.strip():
         return credential.strip()

@@ -8,7 +8,8 @@ The WebSockets of the same API are in `realtime_sockets.py`, its description for
 """
 
 import re
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl
@@ -16,7 +17,7 @@ from urllib.parse import parse_qsl
 import trio
 
 from voicegate.errors import PeerError
-from voicegate.signaling.access import Access
+from voicegate.signaling.access import Access, Grant, Headers
 from voicegate.signaling.binding import bind_session, configuration_of
 from voicegate.signaling.counters import SignalingCounters
 from voicegate.signaling.form import parse_call_request, parse_json_object
@@ -80,7 +81,7 @@ class RealtimeApi:
     async def respond(self, scope: Scope, receive: Receive) -> Response:
         """The response to one request. Raises HttpError."""
         path: str = scope["path"]
-        serve: partial[Awaitable[Response]]
+        serve: Callable[[], Awaitable[Response]]
         if path == CALLS_PATH:
             serve = partial(self._serve_calls, scope, receive)
         elif path == CLIENT_SECRETS_PATH:
@@ -100,9 +101,8 @@ class RealtimeApi:
         return await serve()
 
     async def _serve_calls(self, scope: Scope, receive: Receive) -> Response:
-        # The body is read first whatever comes of it, so that its sender gets to read a refusal.
+        grant = await _admit(self._access.check, scope, receive)
         body = await read_body(receive, API_BODY_OCTETS)
-        grant = self._access.check(scope["headers"])
         request = parse_call_request(header(scope["headers"], b"content-type"), body)
         query = query_fields(scope["query_string"])
         configuration = bind_session(grant.token, request.session, query.get("model", ""), self._counters)
@@ -120,8 +120,8 @@ class RealtimeApi:
         return Response(201, call.answer_sdp.encode(), "application/sdp", [location, ("Cache-Control", "no-store")])
 
     async def _serve_hang_up(self, scope: Scope, receive: Receive, call_id: str) -> Response:
+        await _admit(self._access.check, scope, receive)
         await read_body(receive, MAX_SDP_OCTETS)
-        self._access.check(scope["headers"])
         try:
             found = await self._host.hang_up(call_id, HUNG_UP)
         except OwnerUnreachableError as error:
@@ -131,8 +131,8 @@ class RealtimeApi:
         return Response(200)
 
     async def _serve_client_secrets(self, scope: Scope, receive: Receive) -> Response:
+        await _admit(self._access.check_key, scope, receive)
         body = await read_body(receive, API_BODY_OCTETS)
-        self._access.check_key(scope["headers"])
         fields = parse_json_object(body) if body.strip() else {}
         unknown = fields.keys() - {"expires_after", "session"}
         if unknown:
@@ -152,9 +152,7 @@ class RealtimeApi:
             message = f"The session configuration does not fit into a client secret ({error})."
             raise HttpError(400, "session_too_large", f"{message} Send it with the call.", param="session") from error
         self._counters.tokens_made += 1
-        return json_response(
-            200, {"value": value, "expires_at": token.expires_at, "session": configuration.to_json()}
-        )
+        return json_response(200, {"value": value, "expires_at": token.expires_at, "session": configuration.to_json()})
 
     def _context(self, scope: Scope, holder: str, region: str | None) -> RequestContext:
         client = scope.get("client")
@@ -162,6 +160,17 @@ class RealtimeApi:
         query = scope["query_string"].decode("latin-1")
         origin = origin_of(peer, scope["headers"], query, self._trusted_proxies, region)
         return RequestContext("http", peer, origin, holder)
+
+
+async def _admit(check: Callable[[Headers], Grant], scope: Scope, receive: Receive) -> Grant:
+    """What the request may do. The body of one that may do nothing is thrown away as it comes, so that its sender gets
+    to read why. Raises HttpError."""
+    try:
+        return check(scope["headers"])
+    except HttpError:
+        with suppress(HttpError):
+            await read_body(receive, 0)
+        raise
 
 
 def query_fields(query: bytes) -> dict[str, str]:

@@ -34,6 +34,7 @@ from voicegate.signaling.responses import (
 
 logger = logging.getLogger(__name__)
 
+
 @dataclass(frozen=True, slots=True)
 class Asset:
     """One file of the page, ready to be served. `etag` (quoted) changes with every octet of `body`."""

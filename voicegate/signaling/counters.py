@@ -1,6 +1,8 @@
 """What signaling counts, for the metrics page of whoever runs it."""
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -34,6 +36,16 @@ class SignalingCounters:
     socket_events_dropped: int = 0
     peer_requests_sent: Counter[str] = field(default_factory=Counter)
     peer_requests_served: Counter[str] = field(default_factory=Counter)
+
+    @contextmanager
+    def open_socket(self, kind: str) -> Iterator[None]:
+        """Count a Realtime WebSocket of this kind as open within the block."""
+        self.sockets_accepted[kind] += 1
+        self.sockets_open[kind] += 1
+        try:
+            yield
+        finally:
+            self.sockets_open[kind] -= 1
 
     def register(self, registry: MetricsRegistry) -> None:
         """Let `registry` read all of them."""

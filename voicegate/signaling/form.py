@@ -11,7 +11,11 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from multipart import MultipartError, PushMultipartParser, parse_options_header
+from multipart import (  # type: ignore[import-untyped]
+    MultipartError,
+    PushMultipartParser,
+    parse_options_header,
+)
 
 from voicegate.signaling.limits import API_BODY_OCTETS, MAX_SDP_OCTETS
 from voicegate.signaling.responses import HttpError

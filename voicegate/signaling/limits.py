@@ -155,3 +155,6 @@ PEER_LIMIT_S = 4.0
 
 MAX_PEER_REPLY_OCTETS = 64 * 1024
 """What another transceiver answers."""
+
+MAX_REALTIME_SOCKETS = 2_500
+"""Realtime WebSockets of one process: as many as it has calls, and some that look on."""
