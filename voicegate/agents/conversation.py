@@ -164,8 +164,8 @@ class Conversation:
             self._commit_due = trio.current_time() + COMMIT_DRAIN_S
             self._changed.set()
             return
-        self._prompt()
-        if self._call.commit_turn() is None:
+        # It creates no response: the agent hears of the turn when a client asks for one.
+        if self._call.commit_turn(wants_answer=False) is None:
             message = "Error committing input audio buffer: the buffer is empty."
             raise EventError(ErrorCode.INPUT_AUDIO_BUFFER_COMMIT_EMPTY, message)
 

@@ -60,5 +60,5 @@ STALL_LIMIT_S = 30.0
 """A response in which nothing is written, said or heard for so long has failed: its agent forgot to finish it."""
 
 CLAIM_LIMIT_S = 1.0
-"""An agent may answer a committed turn, a message or a tool's output before the `response.create` that stock clients
+"""An agent may answer a message or a tool's output before the `response.create` that stock clients
 send right behind them. Within this time such a request means that answer; after it, one more."""
