@@ -3,7 +3,9 @@
     fleet secret ──HKDF──┬─▶ hint key   (relays, transceivers)  opens and mints ufrags
        of one            ├─▶ pwd key    (relays, transceivers)  derives a session's ice-pwd from its ufrag
     key configuration    ├─▶ hop key    (relays, transceivers)  authenticates bundles
-                         └─▶ flow key   (relays)                authenticates records in the flow cache
+                         ├─▶ flow key   (relays)                authenticates records in the flow cache
+                         ├─▶ token key  (transceivers)          seals the tokens of clients
+                         └─▶ peer key   (transceivers)          authenticates requests between transceivers
 
 Each key has one purpose and can also be given by itself, to a part that needs no other. A key configuration (0 to 6) is
 a generation of all of them. To rotate: give every relay the new secret beside the old one, then let the transceivers
@@ -24,7 +26,7 @@ from voicegate.routing.hint import HINT_KEY_LENGTH, UNROUTABLE, HintCodec, key_c
 from voicegate.routing.limits import MAX_SECRET_OCTETS, MIN_SECRET_OCTETS
 
 DERIVED_KEY_LENGTH = 32
-"""Octets of the pwd, hop and flow keys: the longest key that blake2s takes."""
+"""Octets of all keys but the hint key: the longest key that blake2s and AES take."""
 
 
 class ConfigurationError(ValueError):
@@ -41,6 +43,8 @@ class FleetKeys:
     hop_keys: Mapping[int, bytes] = field(repr=False)
     flow_keys: Mapping[int, bytes] = field(repr=False)
     current: int
+    token_keys: Mapping[int, bytes] = field(default_factory=dict, repr=False)
+    peer_keys: Mapping[int, bytes] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         for purpose, keys, length in (
@@ -48,6 +52,8 @@ class FleetKeys:
             ("pwd", self.pwd_keys, DERIVED_KEY_LENGTH),
             ("hop", self.hop_keys, DERIVED_KEY_LENGTH),
             ("flow", self.flow_keys, DERIVED_KEY_LENGTH),
+            ("token", self.token_keys, DERIVED_KEY_LENGTH),
+            ("peer", self.peer_keys, DERIVED_KEY_LENGTH),
         ):
             for configuration, key in keys.items():
                 if not 0 <= configuration < UNROUTABLE:
@@ -75,6 +81,8 @@ class FleetKeys:
             pwd_keys={c: _derive(secret, "pwd", c, DERIVED_KEY_LENGTH) for c, secret in secrets.items()},
             hop_keys={c: _derive(secret, "hop", c, DERIVED_KEY_LENGTH) for c, secret in secrets.items()},
             flow_keys={c: _derive(secret, "flow", c, DERIVED_KEY_LENGTH) for c, secret in secrets.items()},
+            token_keys={c: _derive(secret, "token", c, DERIVED_KEY_LENGTH) for c, secret in secrets.items()},
+            peer_keys={c: _derive(secret, "peer", c, DERIVED_KEY_LENGTH) for c, secret in secrets.items()},
             current=current,
         )
 

@@ -25,7 +25,8 @@ from trio_websocket import ConnectionClosed, WebSocketConnection
 
 from voicegate.errors import PeerError
 from voicegate.signaling.counters import SignalingCounters
-from voicegate.signaling.host import PEER_BYE, CallHandle, CallHost, CapacityError, RequestContext
+from voicegate.signaling.heartbeat import wait_lost
+from voicegate.signaling.host import PEER_BYE, CallHandle, CallHost, CapacityError, RequestContext, TooManyCallsError
 from voicegate.signaling.limits import (
     ANSWER_LIMIT_S,
     CLOSE_LIMIT_S,
@@ -33,8 +34,6 @@ from voicegate.signaling.limits import (
     MAX_EARLY_CANDIDATES,
     MAX_ERRORS,
     OFFER_LIMIT_S,
-    PING_INTERVAL_S,
-    PONG_LIMIT_S,
 )
 from voicegate.signaling.messages import (
     Bye,
@@ -168,6 +167,9 @@ class Connection:
                 self._call = await self._host.answer(offer_sdp, self._outbox, self._context)
         except CapacityError:
             self._fail(MessageError(ErrorCode.CAPACITY, "No room for another call; try again."), TRY_AGAIN_LATER)
+        except TooManyCallsError as error:
+            message = f"Too many of your calls wait to be connected: {error}."
+            self._fail(MessageError(ErrorCode.CAPACITY, message), TRY_AGAIN_LATER)
         except trio.TooSlowError:
             self._fail(MessageError(ErrorCode.TIMEOUT, "No answer in time; try again."), TRY_AGAIN_LATER)
         except PeerError as error:
@@ -239,17 +241,9 @@ class Connection:
     # The clocks.
 
     async def _keep_alive(self, connection_scope: trio.CancelScope) -> None:
-        while True:
-            await trio.sleep(PING_INTERVAL_S)
-            try:
-                with trio.fail_after(PONG_LIMIT_S):
-                    await self._websocket.ping()
-            except ConnectionClosed:
-                return
-            except trio.TooSlowError:
-                # A ping that was cancelled may have been written in part: nothing can be said on this stream any more.
-                self._is_writing = True
-                connection_scope.cancel()
+        if await wait_lost(self._websocket):
+            self._is_writing = True
+            connection_scope.cancel()
 
     async def _limit_wait_for_offer(self) -> None:
         await trio.sleep(OFFER_LIMIT_S)

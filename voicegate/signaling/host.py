@@ -1,17 +1,22 @@
 """The seam between signaling and whoever owns the calls.
 
-        WebSocket ──▶ Connection ──┐                       ┌──▶ CallHandle (one per call)
-                                   ├── CallHost.answer() ──┤
-        HTTP POST ──▶ Application ─┘                       └──◀ EventSink (what the caller is told meanwhile)
+        WebSocket voicegate.v1 ──┐                         ┌──▶ CallHandle (one per call)
+                                 ├── CallHost.answer() ────┤
+        POST /v1/realtime/calls ─┘                         └──◀ EventSink (what the caller is told meanwhile)
 
-Signaling knows these protocols and nothing about ICE, DTLS or audio. The transceiver's process implements them; a test
-implements them in twenty lines.
+        WebSocket ?call_id= ──────── CallHost.attach() ────┬──▶ Attachment (events towards the call)
+        WebSocket ?model= ────────── CallHost.converse() ──┘──◀ Controller (events of the call)
+
+Signaling knows these protocols and nothing about ICE, DTLS or media. The transceiver's process implements them; a test
+implements them in a few lines.
 """
 
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from voicegate.realtime import Controller, SessionConfiguration
 from voicegate.signaling.steering import Origin
 
 PEER_BYE = "peer bye"
@@ -25,16 +30,30 @@ class CapacityError(Exception):
     """This process has no room for another call. The caller is asked to try again, which may reach another one."""
 
 
+class TooManyCallsError(Exception):
+    """Whoever asks has too many calls already that never connected. There is room for everybody else."""
+
+
+class CallNotFoundError(Exception):
+    """Nobody has a call with this id, or it has ended."""
+
+
+class OwnerUnreachableError(Exception):
+    """The call may well exist, but the transceiver that has it does not answer."""
+
+
 @dataclass(frozen=True, slots=True)
 class RequestContext:
     """Who asks for a call, over what and from where.
 
     `client_host` is the other end of the TCP connection ("" without one), `origin` what `Steering.choose` wants.
+    `holder` names the credential that was shown, without saying it; "" if there was none.
     """
 
     via: Literal["websocket", "http"]
     client_host: str
     origin: Origin = field(default_factory=Origin)
+    holder: str = ""
 
 
 class EventSink(Protocol):
@@ -76,18 +95,51 @@ class CallHandle(Protocol):
         """Wait for the end of the call and say why it ended. Any number of tasks may wait, also afterwards."""
 
 
+class Attachment(Protocol):
+    """A controller's end of a call it is attached to."""
+
+    async def receive(self, text: str | bytes) -> None:
+        """One message of the controller. What is wrong with it is told to the controller; this raises nothing.
+
+        Returns when the call has taken it, so that whoever waits reads no faster than the call can follow.
+        """
+
+    async def wait_ended(self) -> str:
+        """Wait for the end of the call and say why it ended."""
+
+
 class CallHost(Protocol):
     """Whoever owns the calls."""
 
-    async def answer(self, offer_sdp: str, events: EventSink, context: RequestContext) -> CallHandle:
-        """Start a call for an SDP offer.
+    async def answer(
+        self,
+        offer_sdp: str,
+        events: EventSink,
+        context: RequestContext,
+        configuration: SessionConfiguration | None = None,
+    ) -> CallHandle:
+        """Start a call for an SDP offer, with this session configuration or the default one.
 
-        Raises `PeerError` (the SDP room's `SdpError`) for an offer that cannot be used and `CapacityError` when there
-        is no room. If it is cancelled, no call is left behind.
+        Raises `PeerError` (the SDP room's `SdpError`) for an offer that cannot be used, `TooManyCallsError` for a
+        caller with too many and `CapacityError` when there is no room. If it is cancelled, no call is left behind.
         """
 
     async def hang_up(self, call_id: str, reason: str) -> bool:
-        """End the call with this id, wherever it lives. False if there is none."""
+        """End the call with this id, wherever it lives. False if there is none; raises `OwnerUnreachableError`."""
+
+    def attach(self, call_id: str, controller: Controller) -> AbstractAsyncContextManager[Attachment]:
+        """Within the block, `controller` sees and steers a running call, wherever it lives.
+
+        Entering raises `CallNotFoundError` and `OwnerUnreachableError`.
+        """
+
+    def converse(
+        self, controller: Controller, configuration: SessionConfiguration, context: RequestContext
+    ) -> AbstractAsyncContextManager[Attachment]:
+        """Within the block there is a call whose audio travels in the events of `controller`; it ends with the block.
+
+        Entering raises `TooManyCallsError` and `CapacityError`.
+        """
 
     def ready(self) -> bool:
         """Whether an offer made now would be answered."""

@@ -3,7 +3,12 @@
         listening socket (lent, shared with other processes)
              │ accept                        too many: closed unread
              ▼
-        [TLS] ─▶ hypercorn TCPServer ─▶ Application (application.py)
+        [TLS] ─▶ head of the first request ─┬─▶ hypercorn TCPServer ─▶ Application (application.py)
+                                            └─▶ `sockets`, if it asks for a WebSocket (realtime_sockets.py)
+
+Why WebSockets do not go through hypercorn: it compresses whatever the client offers to, keeps on collecting a message
+that it has refused for its size, and cannot tell a peer that is gone from one that is silent. A request for a WebSocket
+that comes second on a connection is refused; browsers and WebSocket libraries open a connection for each.
 
 Why not `hypercorn.trio.serve`, which would bring the accept loop along:
 
@@ -16,10 +21,11 @@ Why not `hypercorn.trio.serve`, which would bring the accept loop along:
 """
 
 import logging
+import re
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
-from typing import cast
+from typing import Any, Protocol, cast
 
 import trio
 from hypercorn.config import Config
@@ -41,11 +47,27 @@ logger = logging.getLogger(__name__)
 
 Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 
+_UPGRADE = re.compile(rb"\r\n[Uu][Pp][Gg][Rr][Aa][Dd][Ee]:[ \t]*[Ww][Ee][Bb][Ss][Oo][Cc][Kk][Ee][Tt][ \t]*\r\n")
+
+
+class Sockets(Protocol):
+    """Whoever serves WebSockets."""
+
+    async def serve_stream(self, stream: trio.abc.Stream) -> None:
+        """Serve one client to its end; the stream begins with its request."""
+
 
 class HttpServer:
-    """Serves an ASGI application, which is `Application` or something else of ours, on a listening socket."""
+    """Serves an ASGI application, which is `Application` or something else of ours, on a listening socket, and hands
+    requests for WebSockets to `sockets`."""
 
-    def __init__(self, application: Callable[..., Awaitable[None]], counters: SignalingCounters) -> None:
+    def __init__(
+        self,
+        application: Callable[..., Awaitable[None]],
+        counters: SignalingCounters,
+        sockets: Sockets | None = None,
+    ) -> None:
+        self._sockets = sockets
         self._application = wrap_app(cast(ASGIFramework, application), 0, "asgi")
         self._counters = counters
         self._config = _configuration()
@@ -67,21 +89,40 @@ class HttpServer:
         await trio.serve_listeners(self._serve_stream, [listener], task_status=task_status)
 
     async def _serve_stream(self, stream: Stream) -> None:
-        self._counters.http_connections_open += 1
         try:
-            if self._counters.http_connections_open > HTTP_CONNECTIONS:
-                self._counters.http_connections_refused += 1
-            else:
-                with trio.move_on_after(HTTP_CONNECTION_LIMIT_S):
-                    await self._serve_requests(stream)
+            opened = await self._serve_http(stream)
+            if opened is not None and self._sockets is not None:
+                await self._sockets.serve_stream(opened)
         except* Exception as errors:
             self._counters.http_connection_faults += 1
             logger.info("an HTTP connection failed: %r", errors)
         finally:
-            self._counters.http_connections_open -= 1
             await trio.aclose_forcefully(stream)
 
-    async def _serve_requests(self, stream: Stream) -> None:
+    async def _serve_http(self, stream: Stream) -> "RewoundStream | None":
+        """Serve requests; the stream comes back if it asks for a WebSocket instead, which has bounds of its own."""
+        self._counters.http_connections_open += 1
+        try:
+            if self._counters.http_connections_open > HTTP_CONNECTIONS:
+                self._counters.http_connections_refused += 1
+                return None
+            with trio.move_on_after(HTTP_CONNECTION_LIMIT_S):
+                if self._sockets is None:
+                    await self._serve_requests(stream)
+                    return None
+                with trio.move_on_after(HTTP_HEADER_LIMIT_S) as in_time:
+                    head = await _first_head(stream)
+                if in_time.cancelled_caught:
+                    return None
+                rewound = RewoundStream(stream, head)
+                if head.startswith(b"GET ") and _UPGRADE.search(head):
+                    return rewound
+                await self._serve_requests(rewound)
+            return None
+        finally:
+            self._counters.http_connections_open -= 1
+
+    async def _serve_requests(self, stream: "Stream | RewoundStream") -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_close_when_cancelled, stream)
             await TCPServer(
@@ -94,11 +135,58 @@ class HttpServer:
             nursery.cancel_scope.cancel()
 
 
-async def _close_when_cancelled(stream: Stream) -> None:
+class RewoundStream(trio.abc.Stream):
+    """A stream from which some was read already; for everything else it is the stream below."""
+
+    def __init__(self, stream: Stream, head: bytes) -> None:
+        self.below = stream
+        self._head = head
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """What was read before, then what comes."""
+        if self._head:
+            end = len(self._head) if max_bytes is None else max_bytes
+            piece, self._head = self._head[:end], self._head[end:]
+            await trio.lowlevel.checkpoint()
+            return piece
+        return bytes(await self.below.receive_some(max_bytes))
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Send everything."""
+        await self.below.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Wait until some could be sent."""
+        await self.below.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        """Close the stream below."""
+        await self.below.aclose()
+
+    def __getattr__(self, name: str) -> Any:
+        # What hypercorn looks for, to tell TLS from TCP and to know the addresses.
+        return getattr(self.below, name)
+
+
+async def _first_head(stream: Stream) -> bytes:
+    """What comes up to the end of the first request's header, or as much as tells that this is no WebSocket."""
+    if isinstance(stream, trio.SSLStream):
+        await stream.do_handshake()
+    head = b""
+    while b"\r\n\r\n" not in head and len(head) <= HTTP_HEADER_OCTETS:
+        piece = await stream.receive_some()
+        head += piece
+        if not piece or not b"GET ".startswith(head[:4]):
+            break
+    return head
+
+
+async def _close_when_cancelled(stream: "Stream | RewoundStream") -> None:
     try:
         await trio.sleep_forever()
     finally:
-        transport = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
+        below = stream.below if isinstance(stream, RewoundStream) else stream
+        transport = below.transport_stream if isinstance(below, trio.SSLStream) else below
         transport.socket.close()
 
 

@@ -85,3 +85,76 @@ MAX_QUERY_FIELDS = 64
 
 CORS_MAX_AGE_S = 7_200
 """How long a browser may remember a preflight: the longest that Chromium honours."""
+
+API_BODY_OCTETS = MAX_SDP_OCTETS + 256 * 1024
+"""Body of a request with a session object in it: instructions and tools of a talkative application, and an offer."""
+
+TOKEN_SECONDS = (10, 7_200)
+"""How long a token may be good for, as in the original."""
+
+DEFAULT_TOKEN_SECONDS = 600
+"""For how long it is, if its maker does not say."""
+
+MAX_TOKEN_CHARACTERS = 7_000
+"""It travels in one header field, and the usual proxies take 8 KiB of one. Compressed, this is some 15 kB of English
+instructions."""
+
+MAX_TOKEN_OCTETS = 256 * 1024
+"""What is in a token, unpacked: as much as the body of the request it was made by."""
+
+MAX_API_KEYS = 1_000
+"""Keys in the operator's file. All of them are compared with each time."""
+
+MIN_API_KEY_CHARACTERS = 20
+"""Shorter ones could be guessed."""
+
+MAX_API_KEY_CHARACTERS = 512
+"""Far longer than anybody's."""
+
+MAX_SOCKET_MESSAGE_OCTETS = 16 * 1024 * 1024
+"""One message on a Realtime WebSocket; the documented bound is 15 MiB of audio and the envelope around it."""
+
+SOCKET_RECEIVE_OCTETS = 64 * 1024
+"""Read from such a WebSocket at a time."""
+
+MAX_WAITING_SOCKET_EVENTS = 4_096
+"""Events waiting for a slow reader on a Realtime WebSocket: over a minute of audio deltas."""
+
+MAX_WAITING_SOCKET_OCTETS = 8 * 1024 * 1024
+"""The same in octets; two minutes of audio. Of audio the oldest is dropped then; without any left to drop, the reader
+is disconnected."""
+
+MAX_SESSION_S = 3_600.0
+"""The longest session over a WebSocket, as documented for the original."""
+
+WIRE_AHEAD_S = 60.0
+"""How much more audio than time has passed a WebSocket client may append: whole recordings, as tests and batch jobs
+do. No agent keeps more of a turn."""
+
+WIRE_LEAD_S = 0.4
+"""How far audio for a WebSocket client runs ahead of what a listener would hear: enough for a bumpy TCP connection, and
+at most this much is heard after an interruption by a client that does not clear its own queue."""
+
+WIRE_FRAMES_AT_ONCE = 10
+"""Frames of appended audio given to the agent before everybody else in this process gets a turn: about a
+millisecond of voice activity detection."""
+
+MAX_HALF_OPEN_CALLS = 200
+"""Calls of one holder (of an API key, of a token, of an address where no key is needed) that were answered and never
+connected. Such a call is given up after 20 s and normally connects within one, so this is 200 new calls a second for a
+busy application server, and a tenth of one process for whoever only posts offers."""
+
+PEER_WINDOW_S = 30.0
+"""How far the clocks of two transceivers may differ. A request is remembered for as long, so that it counts once."""
+
+MAX_PEER_REQUESTS = 20_000
+"""Requests remembered; more of them within the window are refused."""
+
+PEER_LIMIT_S = 4.0
+"""For a whole request to another transceiver, or for the beginning of a WebSocket to it."""
+
+MAX_PEER_REPLY_OCTETS = 64 * 1024
+"""What another transceiver answers."""
+
+MAX_REALTIME_SOCKETS = 2_500
+"""Realtime WebSockets of one process: as many as it has calls, and some that look on."""

@@ -21,6 +21,7 @@ from trio_websocket import WebSocketConnection, WebSocketRequest, wrap_server_st
 from voicegate.signaling.connection import MESSAGE_TOO_BIG, Connection
 from voicegate.signaling.counters import SignalingCounters
 from voicegate.signaling.host import CallHost, RequestContext
+from voicegate.signaling.http import RewoundStream
 from voicegate.signaling.limits import (
     HANDSHAKE_LIMIT_S,
     MAX_CONNECTIONS,
@@ -123,6 +124,7 @@ class SignalingServer:
 
 def client_host(stream: trio.abc.Stream) -> str:
     """The address at the other end of a TCP or TLS stream, "" for any other stream."""
+    stream = stream.below if isinstance(stream, RewoundStream) else stream
     transport = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
     if not isinstance(transport, trio.SocketStream):
         return ""

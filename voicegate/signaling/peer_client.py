@@ -1,0 +1,151 @@
+"""Asking another transceiver: a request about one of its calls is passed on to it (spec/peer.md)."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import h11
+import trio
+from trio_websocket import (
+    ConnectionClosed,
+    ConnectionRejected,
+    HandshakeError,
+    WebSocketConnection,
+    connect_websocket,
+)
+
+from voicegate.realtime import Controller
+from voicegate.routing import HopAddress
+from voicegate.signaling.counters import SignalingCounters
+from voicegate.signaling.heartbeat import wait_lost
+from voicegate.signaling.host import Attachment, CallNotFoundError, OwnerUnreachableError
+from voicegate.signaling.limits import (
+    MAX_PEER_REPLY_OCTETS,
+    MAX_SOCKET_MESSAGE_OCTETS,
+    MAX_WAITING_REPLIES,
+    PEER_LIMIT_S,
+    SOCKET_RECEIVE_OCTETS,
+)
+from voicegate.signaling.peer import HEADER, PeerKeys
+
+_NOT_FOUND = 404
+
+
+class PeerClient:
+    """Passes requests on to the transceiver that has the call."""
+
+    def __init__(self, keys: PeerKeys, counters: SignalingCounters) -> None:
+        self._keys = keys
+        self._counters = counters
+
+    async def hang_up(self, address: HopAddress, call_id: str) -> bool:
+        """Have the owner at this address end a call; False if there is none. Raises OwnerUnreachableError."""
+        status = await self._post(address, f"/peer/v1/calls/{call_id}/hangup")
+        if status not in {200, _NOT_FOUND}:
+            raise OwnerUnreachableError(f"status {status}")
+        return status != _NOT_FOUND
+
+    @asynccontextmanager
+    async def attach(self, address: HopAddress, call_id: str, controller: Controller) -> AsyncIterator[Attachment]:
+        """Within the block, `controller` is attached to a call of the owner at this address. Raises CallNotFoundError
+        and OwnerUnreachableError."""
+        async with trio.open_nursery() as nursery:
+            attachment = _RemoteAttachment(await self._open(nursery, address, call_id))
+            nursery.start_soon(attachment.read, controller)
+            nursery.start_soon(attachment.write)
+            nursery.start_soon(attachment.watch)
+            yield attachment
+            nursery.cancel_scope.cancel()
+
+    async def _open(self, nursery: trio.Nursery, address: HopAddress, call_id: str) -> WebSocketConnection:
+        target = f"/peer/v1/calls/{call_id}/events"
+        try:
+            with trio.fail_after(PEER_LIMIT_S):
+                websocket = await connect_websocket(
+                    nursery,
+                    *address,
+                    target,
+                    use_ssl=False,
+                    extra_headers=[(HEADER.encode(), self._keys.sign("GET", target).encode())],
+                    max_message_size=MAX_SOCKET_MESSAGE_OCTETS,
+                    receive_buffer_size=SOCKET_RECEIVE_OCTETS,
+                )
+        except ConnectionRejected as error:
+            if error.status_code == _NOT_FOUND:
+                self._counters.peer_requests_sent["not found"] += 1
+                raise CallNotFoundError from error
+            self._counters.peer_requests_sent["refused"] += 1
+            raise OwnerUnreachableError(f"status {error.status_code}") from error
+        except (OSError, trio.TooSlowError, HandshakeError) as error:
+            self._counters.peer_requests_sent["unreachable"] += 1
+            raise OwnerUnreachableError(repr(error)) from error
+        self._counters.peer_requests_sent["ok"] += 1
+        return websocket
+
+    async def _post(self, address: HopAddress, target: str) -> int:
+        connection = h11.Connection(h11.CLIENT)
+        fields = [("Host", address[0]), ("Content-Length", "0"), (HEADER, self._keys.sign("POST", target))]
+        request = connection.send(h11.Request(method="POST", target=target, headers=fields))
+        request = (request or b"") + (connection.send(h11.EndOfMessage()) or b"")
+        try:
+            with trio.fail_after(PEER_LIMIT_S):
+                async with await trio.open_tcp_stream(*address) as stream:
+                    await stream.send_all(request)
+                    status = await _read_status(stream, connection)
+        except (OSError, trio.BrokenResourceError, trio.TooSlowError, h11.RemoteProtocolError) as error:
+            self._counters.peer_requests_sent["unreachable"] += 1
+            raise OwnerUnreachableError(repr(error)) from error
+        outcome = {200: "ok", _NOT_FOUND: "not found"}.get(status, "refused")
+        self._counters.peer_requests_sent[outcome] += 1
+        return status
+
+
+async def _read_status(stream: trio.SocketStream, connection: h11.Connection) -> int:
+    received = 0
+    while True:
+        event = connection.next_event()
+        if isinstance(event, h11.Response):
+            return event.status_code
+        if event is h11.NEED_DATA:
+            data = await stream.receive_some()
+            received += len(data)
+            if received > MAX_PEER_REPLY_OCTETS:
+                raise h11.RemoteProtocolError("a reply without an end")
+            connection.receive_data(data)
+
+
+class _RemoteAttachment:
+    """A controller here, its call there."""
+
+    def __init__(self, websocket: WebSocketConnection) -> None:
+        self._websocket = websocket
+        self._texts, self._queued = trio.open_memory_channel[str](MAX_WAITING_REPLIES)
+        self._ended = trio.Event()
+        self._reason = "the transceiver is gone"
+
+    async def receive(self, text: str | bytes) -> None:
+        if not self._ended.is_set():
+            await self._texts.send(text if isinstance(text, str) else text.decode(errors="replace"))
+
+    async def wait_ended(self) -> str:
+        await self._ended.wait()
+        return self._reason
+
+    async def read(self, controller: Controller) -> None:
+        try:
+            while True:
+                controller.send_nowait(str(await self._websocket.get_message()))
+        except ConnectionClosed as error:
+            if error.reason is not None and error.reason.reason:
+                self._reason = str(error.reason.reason).removeprefix("the call ended: ")
+            self._ended.set()
+
+    async def write(self) -> None:
+        try:
+            async for text in self._queued:
+                await self._websocket.send_message(text)
+        except ConnectionClosed:
+            self._ended.set()
+
+    async def watch(self) -> None:
+        if await wait_lost(self._websocket):
+            self._ended.set()

@@ -1,0 +1,133 @@
+"""Being asked by another transceiver, on an address of its own (spec/peer.md). Only calls of this process count here."""
+
+import logging
+import re
+from collections.abc import Sequence
+
+import trio
+from trio_websocket import WebSocketRequest, wrap_server_stream
+
+from voicegate.signaling.api import call_not_found
+from voicegate.signaling.counters import SignalingCounters
+from voicegate.signaling.event_socket import EventSocket
+from voicegate.signaling.host import HUNG_UP, CallHost, CallNotFoundError
+from voicegate.signaling.limits import (
+    HANDSHAKE_LIMIT_S,
+    MAX_SDP_OCTETS,
+    MAX_SOCKET_MESSAGE_OCTETS,
+    SOCKET_RECEIVE_OCTETS,
+)
+from voicegate.signaling.peer import HEADER, PeerKeys, PeerRequestError
+from voicegate.signaling.realtime_sockets import reject
+from voicegate.signaling.responses import (
+    HttpError,
+    Receive,
+    Response,
+    Scope,
+    Send,
+    allow,
+    header,
+    read_body,
+    send_response,
+)
+
+logger = logging.getLogger(__name__)
+
+_PATH = re.compile(r"/peer/v1/calls/([A-Za-z0-9_-]{1,200})/(hangup|events)")
+
+
+class PeerApplication:
+    """The ASGI application of the internal address: requests about calls of this process."""
+
+    def __init__(self, calls: CallHost, keys: PeerKeys, counters: SignalingCounters) -> None:
+        self._calls = calls
+        self._gate = _Gate(keys, counters)
+        self._counters = counters
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1000})
+            return
+        try:
+            response = await self._respond(scope, receive)
+        except HttpError as error:
+            response = error.response()
+        await send_response(send, response)
+
+    async def _respond(self, scope: Scope, receive: Receive) -> Response:
+        body = await read_body(receive, MAX_SDP_OCTETS)
+        call_id, what = self._gate.admit(scope["method"], scope["path"], scope["headers"], body)
+        if what != "hangup":
+            raise HttpError(426, "upgrade_required", "This is a WebSocket.", [("Upgrade", "websocket")])
+        allow(scope, "POST")
+        found = await self._calls.hang_up(call_id, HUNG_UP)
+        self._counters.peer_requests_served["ok" if found else "not found"] += 1
+        if not found:
+            raise call_not_found()
+        return Response(200)
+
+
+class PeerSockets:
+    """The WebSockets of the internal address."""
+
+    def __init__(self, calls: CallHost, keys: PeerKeys, counters: SignalingCounters) -> None:
+        self._calls = calls
+        self._gate = _Gate(keys, counters)
+        self._counters = counters
+
+    async def serve_stream(self, stream: trio.abc.Stream) -> None:
+        """Serve another transceiver to the end; the stream begins with its request."""
+        async with trio.open_nursery() as nursery:
+            request: WebSocketRequest | None = None
+            with trio.move_on_after(HANDSHAKE_LIMIT_S):
+                request = await wrap_server_stream(
+                    nursery,
+                    stream,
+                    max_message_size=MAX_SOCKET_MESSAGE_OCTETS,
+                    receive_buffer_size=SOCKET_RECEIVE_OCTETS,
+                )
+            if request is not None:
+                try:
+                    await self._serve_request(request)
+                except HttpError as error:
+                    await reject(request, error)
+            nursery.cancel_scope.cancel()
+
+    async def _serve_request(self, request: WebSocketRequest) -> None:
+        call_id, what = self._gate.admit("GET", request.path, request.headers, b"")
+        if what != "events":
+            raise HttpError(404, "not_found", "There is no WebSocket here.")
+        socket = EventSocket(self._counters)
+        try:
+            async with self._calls.attach(call_id, socket) as attachment:
+                self._counters.peer_requests_served["ok"] += 1
+                websocket = await request.accept()
+                with self._counters.open_socket("peer"):
+                    await socket.run(websocket, attachment)
+        except CallNotFoundError as error:
+            self._counters.peer_requests_served["not found"] += 1
+            raise call_not_found() from error
+
+
+class _Gate:
+    """Lets requests of the fleet in."""
+
+    def __init__(self, keys: PeerKeys, counters: SignalingCounters) -> None:
+        self._keys = keys
+        self._counters = counters
+
+    def admit(
+        self, method: str, target: str, headers: Sequence[tuple[bytes, bytes]], body: bytes = b""
+    ) -> tuple[str, str]:
+        """Call id and kind of an authentic request. Raises HttpError."""
+        try:
+            self._keys.check(header(headers, HEADER.lower().encode()), method, target, body)
+        except PeerRequestError as error:
+            self._counters.peer_requests_served[error.reason.value] += 1
+            logger.warning("a request on the internal address was refused: %s", error)
+            raise HttpError(401, "invalid_peer", f"This address is for transceivers of the fleet: {error}.") from error
+        matched = _PATH.fullmatch(target)
+        if matched is None:
+            raise HttpError(404, "not_found", "There is nothing here.")
+        return matched[1], matched[2]
