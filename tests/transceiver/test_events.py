@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import random
 from typing import TYPE_CHECKING, Any
 
@@ -136,9 +138,9 @@ async def test_other_channels_are_the_agents_own(autojump_clock: trio.testing.Mo
 
     async def answering(call: Call) -> None:
         async for event in call.events():
-            if isinstance(event, ChannelMessage):
+            if isinstance(event, ChannelMessage) and isinstance(event.data, bytes):
                 got.append(event)
-                assert call.send_message(event.label, b"back " + bytes(event.data))
+                assert call.send_message(event.label, b"back " + event.data)
                 assert not call.send_message("nobody opened this", "x")
 
     async with open_house(answering) as house:
@@ -192,3 +194,30 @@ async def test_a_call_in_which_nothing_happens_ends(
         await house.pass_time(2.0, caller)
         assert await session.wait_ended() == "idle"
         assert caller.heard_events[-1]["error"]["code"] == "session_expired"
+
+
+async def test_the_usage_of_a_call_is_one_line_of_json_in_the_log(
+    autojump_clock: trio.testing.MockClock, open_house: OpenHouse, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "voicegate.transceiver.host")
+
+    async def brief(call: Call) -> None:
+        await call.say(TONE)
+        await call.wait_ended()
+
+    async with open_house(brief) as house:
+        caller, session = house.call()
+        await house.pass_time(8.0, caller)
+        caller.hang_up()
+        assert await session.wait_ended() == "dtls closed"
+        await trio.testing.wait_all_tasks_blocked()
+    (line,) = [record.getMessage() for record in caplog.records if record.getMessage().startswith("usage ")]
+    usage = json.loads(line.removeprefix("usage "))
+    assert usage["call_id"] == session.call_id
+    assert usage["reason"] == "dtls closed"
+    assert usage["ms_out"] == 2000
+    assert usage["packets_out"] > 350
+    assert usage["packets_in"] > 350
+    assert usage["packets_lost"] == 0
+    assert usage["rtt_ms"] is not None
+    assert usage["interruptions"] == 0

@@ -4,9 +4,11 @@ offer ─▶ parse ─▶ mint hint, derive password ─▶ Session ─▶ answe
                                                   └▶ a nursery of its own, among those that `run` holds
 """
 
+import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import trio
 
@@ -16,10 +18,11 @@ from voicegate.ice import MAX_LOCAL_PREFERENCE, Candidate, IceCredentials, IceLi
 from voicegate.net import MetricsRegistry
 from voicegate.routing import FleetKeys, Hint, HintCodec, HintKind
 from voicegate.sctp import SctpSettings
-from voicegate.sdp import AnswerParameters, RemoteApplication, Setup, build_answer, parse_offer
+from voicegate.sdp import AnswerParameters, RemoteApplication, RemoteAudio, Setup, build_answer, parse_offer
 from voicegate.transceiver.config import TransceiverConfig
 from voicegate.transceiver.endpoint import Endpoint
 from voicegate.transceiver.ends import EndReason
+from voicegate.transceiver.format import AudioFormat
 from voicegate.transceiver.limits import MAX_MESSAGE_OCTETS, MAX_NEW_SESSIONS, MAX_SESSIONS
 from voicegate.transceiver.session import Session, SessionParameters, Surroundings
 
@@ -27,6 +30,7 @@ log = logging.getLogger(__name__)
 
 SRTP_PROFILES = (SrtpProfile.AEAD_AES_128_GCM, SrtpProfile.AES128_CM_SHA1_80)
 STREAM_ID = "voicegate"
+SHORT_FRAME_MS = 10
 
 
 class FullError(Exception):
@@ -105,7 +109,7 @@ class Transceiver:
             certificate=self._certificate,
             peer_fingerprints=tuple(offer.fingerprints),
             srtp_profiles=SRTP_PROFILES,
-            opus_payload_type=offer.audio.codec.payload_type,
+            audio=_audio_format(offer.audio),
             audio_level_extension=offer.audio.audio_level_id,
             ssrc=ssrc,
             cname=call_id,
@@ -196,6 +200,18 @@ class Transceiver:
             reason = session.end_reason or EndReason.INTERNAL_ERROR
             self.ends[reason.value] += 1
             log.info("%s: ended: %s %s %s", session.call_id, reason.value, session.end_detail, session.timeline.in_ms())
+            log.info("usage %s", json.dumps({"call_id": session.call_id, "reason": reason.value, **session.summary()}))
+
+
+def _audio_format(audio: RemoteAudio) -> AudioFormat:
+    """What both ends speak: the offer's codec, in frames of 10 ms if the peer likes to get those."""
+    codec: Literal["opus", "pcmu", "pcma"]
+    match audio.codec.name:
+        case "pcmu" | "pcma" as codec:
+            pass
+        case _:
+            codec = "opus"
+    return AudioFormat(codec, audio.codec.payload_type, 10 if audio.ptime_ms == SHORT_FRAME_MS else 20)
 
 
 def _sctp_settings(application: RemoteApplication | None) -> SctpSettings | None:

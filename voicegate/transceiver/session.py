@@ -19,7 +19,7 @@
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from math import inf
 
@@ -95,7 +95,7 @@ class SessionParameters:
     certificate: Certificate
     peer_fingerprints: tuple[Fingerprint, ...]
     srtp_profiles: tuple[SrtpProfile, ...]
-    opus_payload_type: int
+    audio: AudioFormat
     audio_level_extension: int | None
     ssrc: int
     cname: str
@@ -172,6 +172,10 @@ class Session:
             self._finished.set()
             self._say_goodbye(trio.current_time())
 
+    def summary(self) -> dict[str, object]:
+        """What the call took and how it went, for the log: setup times, audio, packets, loss, round trip."""
+        return {**self.timeline.in_ms(), **asdict(self.call.usage)}
+
     async def wait_ended(self) -> str:
         """Wait until the session is gone and say why it ended."""
         await self._finished.wait()
@@ -213,6 +217,7 @@ class Session:
         self._around.cancel_timer(self)
         if self.rtp is not None and self._path is not None:
             self._around.send(self._path, self.rtp.goodbye(now, time.time()))
+            self._note_usage(self.rtp)
         if self._dtls is not None:
             self._drain_channels(now)
             if self._channels is not None:
@@ -220,6 +225,12 @@ class Session:
                 self._drain_channels(now)
             self._dtls.close(now)
             self._send_dtls(now)
+
+    def _note_usage(self, rtp: RtpSession) -> None:
+        usage = self.call.usage
+        usage.packets_in, usage.packets_out = rtp.received_packets, rtp.sent_packets
+        usage.packets_lost = rtp.lost_packets
+        usage.rtt_ms = None if rtp.round_trip_s is None else round(1000 * rtp.round_trip_s, 1)
 
     # From the network: plain calls of the packet reader.
 
@@ -330,6 +341,7 @@ class Session:
             self._expire(EndReason.IDLE, f"Nothing happened for {self._parameters.idle_limit_s:g} seconds.")
         if self.rtp is not None and self._path is not None and now >= self.rtp.next_report_at:
             self._around.send(self._path, self.rtp.report(now, time.time()))
+            self._note_usage(self.rtp)
         self._arm_timer()
 
     def tick(self, now: float) -> None:
@@ -532,20 +544,20 @@ class Session:
     def _open_media(self, keys: SrtpKeyingMaterial, now: float) -> None:
         """Keys exist: media may flow, over the path of the handshake."""
         self._path = self._dtls_path
-        parameters = self._parameters
+        parameters, audio = self._parameters, self._parameters.audio
         self.rtp = RtpSession(
             keys,
             ssrc=parameters.ssrc,
-            payload_type=parameters.opus_payload_type,
+            payload_type=audio.payload_type,
+            clock_rate=audio.clock_rate,
             cname=parameters.cname,
             # Below the middle: a receiver that misses the first packets still guesses the roll-over counter right.
             first_sequence_number=int.from_bytes(self._around.random_bytes(2), "big") & 0x7FFF,
             first_timestamp=int.from_bytes(self._around.random_bytes(4), "big"),
             now=now,
         )
-        audio_format = AudioFormat("opus", parameters.opus_payload_type)
-        self.audio = AudioChain(self.call, self.rtp, self._send_media, audio_format, parameters.audio_level_extension)
-        self._around.clock.add(self, audio_format.frame_ms)
+        self.audio = AudioChain(self.call, self.rtp, self._send_media, audio, parameters.audio_level_extension)
+        self._around.clock.add(self, audio.frame_ms)
         self.audio.greet(now)
 
     def _send_media(self, data: bytes) -> None:
