@@ -23,7 +23,7 @@ import logging
 import math
 from collections import deque
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import trio
 
@@ -34,7 +34,7 @@ from voicegate.agents.reply import CancelReason, Piece, Reply, forget_transcript
 from voicegate.agents.turns import Turn
 from voicegate.agents.utterance import Utterance
 from voicegate.realtime.errors import SERVER_ERROR, ErrorCode, EventError
-from voicegate.realtime.hub import Controller
+from voicegate.realtime.hub import AudioController, Controller
 from voicegate.realtime.ids import new_id
 from voicegate.realtime.limits import (
     ANSWER_LIMIT_S,
@@ -152,11 +152,10 @@ class Conversation:
         self._call.tell_agent(SessionChanged())
 
     def _append(self, controller: Controller, event: InputAudioBufferAppend, raw: dict[str, Any]) -> None:
-        append_audio = getattr(controller, "append_audio", None)
-        if not controller.carries_audio or append_audio is None:
+        if not controller.carries_audio:
             message = "On this connection audio travels as media and not in events."
             raise EventError(ErrorCode.INVALID_EVENT_FOR_TRANSPORT, message, "type")
-        append_audio(event.audio)
+        cast(AudioController, controller).append_audio(event.audio)
 
     def _commit(self, controller: Controller, event: InputAudioBufferCommit, raw: dict[str, Any]) -> None:
         if not self._call.is_wire and event is not self._released:

@@ -38,7 +38,7 @@ class Controller(Protocol):
 
 
 class AudioController(Controller, Protocol):
-    """A controller that carries audio."""
+    """A controller that carries audio; a dialogue that hears for itself gives it what clients append."""
 
     def append_audio(self, audio: bytes) -> None:
         """What an `input_audio_buffer.append` brought, in the session's input format. Never waits; raises `EventError`
