@@ -4,6 +4,7 @@
      │                                         │
      ▼                                         ▼
     .venv + voicegate                         .venv + voicegate[test] + Debian's chromium, openssl, …
+                                               and the stock browser SDK from npm
      └──── written down in .venv/.ready-run    └──── written down in .venv/.ready-test
 
 A stamp names the place, the Python and the `pyproject.toml` it was made for. While it fits, nothing here starts pip or
@@ -31,7 +32,11 @@ PROGRAMS = {
     "openssl": "openssl",
     "espeak-ng": "espeak-ng",
     "redis-server": "redis-server",
+    "npm": "npm",
 }
+
+# What the tests take from npm, as it is published: one archive, without anything that it depends on.
+NPM_PACKAGE = "@openai/agents-realtime@0.20.0"
 
 
 class Unavailable(Exception):
@@ -45,6 +50,7 @@ def main(purpose: str) -> None:
     install_packages(purpose)
     if purpose == "test":
         install_programs()
+        install_sdk()
 
 
 def install_packages(purpose: str) -> None:
@@ -90,6 +96,22 @@ def install_programs() -> None:
     apt = [*as_root, *environment, "apt-get", "-qq", "-o", "DPkg::Lock::Timeout=300"]
     run([*apt, "update"], by_hand)
     run([*apt, "install", "-y", "--no-install-recommends", *missing], by_hand)
+
+
+def install_sdk() -> None:
+    """The stock browser SDK, whose bundle runs in the tests unmodified."""
+    folder = VENV / "npm"
+    stamp = folder / ".ready"
+    if read_stamp(stamp) == [NPM_PACKAGE]:
+        return
+    say(f"getting {NPM_PACKAGE} (once)")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    otherwise = f"cannot get {NPM_PACKAGE}; is the npm registry reachable?"
+    run(["npm", "pack", "--silent", "--pack-destination", str(folder), NPM_PACKAGE], otherwise)
+    (archive,) = folder.glob("*.tgz")
+    shutil.unpack_archive(archive, folder)
+    stamp.write_text(NPM_PACKAGE, encoding="utf-8")
 
 
 def run(command: list[str], otherwise: str) -> None:

@@ -2,6 +2,7 @@
 
 --page URL    opens our page, presses Talk, and at the end Hang up
 --url URL     makes a bare RTCPeerConnection that posts its offer to URL (…/v1/realtime/calls)
+--sdk URL     is a page with the stock browser SDK, unmodified, whose `baseUrl` is URL
 
 The WAV given with --play is its microphone. --record gets a stereo WAV: left what the microphone gave the page, right
 what the page was played, both on one clock. Anything the page wrote to its console is in the report.
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import base64
 import shutil
+import sys
 import urllib.parse
 import wave
 from pathlib import Path
@@ -21,6 +23,7 @@ from playwright.sync_api import ConsoleMessage, Page, sync_playwright
 from tests.interop.peers.exchange import SAMPLE_RATE, report
 
 HERE = Path(__file__).parent
+SDK = Path(sys.prefix, "npm", "package", "dist", "bundle", "openai-realtime-agents.umd.js")  # from tools/setup.py
 
 FLAGS = [
     "--no-sandbox",
@@ -43,6 +46,9 @@ def main() -> None:
     target = parser.add_mutually_exclusive_group(required=True)
     target.add_argument("--page", help="our page")
     target.add_argument("--url", help="where to POST the offer: http://HOST:PORT/v1/realtime/calls")
+    target.add_argument("--sdk", help="the same, for the SDK")
+    parser.add_argument("--api-key", default="ek_none_needed", help="what the SDK authenticates with")
+    parser.add_argument("--interrupt-at", type=float, help="call the SDK's interrupt() after so many seconds")
     parser.add_argument("--play", type=Path, help="48 kHz mono WAV to speak, once (default: a beep every second)")
     parser.add_argument("--record", type=Path, help="write what was said and heard, as a stereo WAV")
     parser.add_argument("--seconds", type=float, default=5.0, help="length of the call")
@@ -60,6 +66,8 @@ def main() -> None:
         page.on("pageerror", lambda error: console.append(f"uncaught: {error.message}"))
         if arguments.page:
             values = talk_on_our_page(page, arguments.page, arguments.seconds)
+        elif arguments.sdk:
+            values = use_sdk(page, arguments)
         else:
             values = call(page, arguments.url, arguments.seconds)
         if arguments.record:
@@ -88,6 +96,20 @@ def call(page: Page, url: str, seconds: float) -> dict[str, object]:
     values: dict[str, object] = page.evaluate((HERE / "call.js").read_text(encoding="utf-8"), url)
     page.wait_for_timeout(seconds * 1000)
     values |= page.evaluate("ears.statistics()")
+    return values
+
+
+def use_sdk(page: Page, arguments: argparse.Namespace) -> dict[str, object]:
+    page.goto(urllib.parse.urljoin(arguments.sdk, "/live"))
+    page.add_script_tag(path=SDK)
+    at = arguments.interrupt_at
+    parameters = {
+        "url": arguments.sdk,
+        "apiKey": arguments.api_key,
+        "seconds": arguments.seconds,
+        "script": [] if at is None else [{"at": at, "act": "interrupt"}],
+    }
+    values: dict[str, object] = page.evaluate((HERE / "sdk.js").read_text(encoding="utf-8"), parameters)
     return values
 
 

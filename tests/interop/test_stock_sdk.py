@@ -1,0 +1,113 @@
+"""The stock browser SDK, unmodified, in Chromium: only the URL is ours.
+
+connect ─▶ session.updated ─▶ speech in ─▶ a tool call ─▶ audio out ─▶ talked over ─▶ close
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.conftest import StartVoicegate, Voice
+    from tests.interop.conftest import RunPeer
+
+
+def types(report: dict[str, Any]) -> list[str]:
+    return [name for name, _, _ in report["events"]]
+
+
+def errors(report: dict[str, Any]) -> list[Any]:
+    return [event for name, _, event in report["events"] if name == "error"]
+
+
+def in_order(names: list[str], *wanted: str) -> bool:
+    """Whether `wanted` occur in this order, whatever stands between them."""
+    rest = iter(names)
+    return all(name in rest for name in wanted)
+
+
+@pytest.fixture
+def microphone(voice: Voice, tmp_path: Path) -> Path:
+    """Two utterances, the second long after the first."""
+    words = voice.speak("What is the weather in Lisbon")
+    more = voice.speak("Tell me a long story please")
+    script = voice.silence(2.0) + words + voice.silence(6.0) + more + voice.silence(3.0) + words + voice.silence(6.0)
+    return voice.write(tmp_path / "microphone.wav", script)
+
+
+def test_connect_talk_use_a_tool_be_interrupted_close(
+    voicegate_up: StartVoicegate, run_peer: RunPeer, microphone: Path
+) -> None:
+    voicegate = voicegate_up("--agent", "tests.interop.agents_for_peers:weatherman")
+    url = f"{voicegate.http}/v1/realtime/calls"
+    report, (_, heard) = run_peer("browser_peer", "--sdk", url, "--play", microphone, "--seconds", 19)
+
+    names = types(report)
+    assert names[0] == "session.created"
+    assert report["marks"]["updated_ms"] <= report["marks"]["connected_ms"] < 5000  # 5 s is when the SDK stops waiting
+    assert report["callId"].startswith("rtc_")
+    assert report["plays"] == 1
+    assert in_order(
+        names,
+        "input_audio_buffer.speech_started",
+        "input_audio_buffer.speech_stopped",
+        "input_audio_buffer.committed",
+        "conversation.item.added",
+        "response.created",
+        "response.output_item.done",
+        "response.done",
+        "conversation.item.added",
+        "output_audio_buffer.started",
+        "response.output_audio_transcript.delta",
+        "response.output_audio.done",
+        "response.done",
+        "output_audio_buffer.stopped",
+        "input_audio_buffer.speech_started",
+        "output_audio_buffer.started",
+        "input_audio_buffer.speech_started",
+        "output_audio_buffer.cleared",
+    ), names
+    assert report["toolCalls"] == ["Lisbon"]
+    assert any(heard)
+    transcripts = [
+        part.get("transcript") for item in report["history"] for part in item.get("content", []) if "transcript" in part
+    ]
+    assert "It is sunny in Lisbon." in transcripts
+    assert (errors(report), report["sdkErrors"], report["console"]) == ([], [], [])
+
+
+def test_the_page_interrupts_and_the_agent_falls_silent(
+    voicegate_up: StartVoicegate, run_peer: RunPeer, voice: Voice, tmp_path: Path
+) -> None:
+    words = voice.speak("Tell me a long story please")
+    script = voice.silence(2.0) + words + voice.silence(1.5) + words + voice.silence(8.0)
+    wav = voice.write(tmp_path / "microphone.wav", script)
+    said_s = 2.0 + 2 * len(words) / voice.rate + 1.5
+    voicegate = voicegate_up("--agent", "tests.interop.agents_for_peers:weatherman")
+    url = f"{voicegate.http}/v1/realtime/calls"
+    arguments = ["--interrupt-at", said_s + 3.0, "--seconds", said_s + 5.0]
+    report, _ = run_peer("browser_peer", "--sdk", url, "--play", wav, *arguments)
+    names = types(report)
+    assert in_order(names, "output_audio_buffer.started", "output_audio_buffer.cleared"), names
+    assert "response.done" in names
+    # The stock SDK sends response.cancel only while a response runs, and output_audio_buffer.clear always.
+    assert [event for event in errors(report) if "response_cancel_not_active" not in str(event)] == []
+    assert report["sdkErrors"] == []
+
+
+def test_the_parrot_and_the_echo_speak_the_dialect_too(
+    voicegate_up: StartVoicegate, run_peer: RunPeer, microphone: Path
+) -> None:
+    for agent in ("parrot", "echo"):
+        url = f"{voicegate_up('--agent', agent).http}/v1/realtime/calls"
+        report, (_, heard) = run_peer("browser_peer", "--sdk", url, "--play", microphone, "--seconds", 9)
+        names = types(report)
+        assert in_order(names, "session.created", "session.updated"), names
+        assert any(heard)
+        if agent == "parrot":
+            assert in_order(names, "response.created", "output_audio_buffer.started", "response.done"), names
+        assert (errors(report), report["sdkErrors"], report["console"]) == ([], [], [])
