@@ -48,7 +48,9 @@ def test_connect_talk_use_a_tool_be_interrupted_close(
 
     names = types(report)
     assert names[0] == "session.created"
-    assert report["marks"]["updated_ms"] <= report["marks"]["connected_ms"] < 5000  # 5 s is when the SDK stops waiting
+    # After 5 s without an answer to its session.update the SDK would stop waiting for it.
+    assert "session.updated" in names
+    assert report["marks"]["connected_ms"] < 4500
     assert report["callId"].startswith("rtc_")
     assert report["plays"] == 1
     assert in_order(
