@@ -121,7 +121,8 @@ class Inbound:
         """RFC 3758 §3.6: the peer gave up on everything up to a TSN."""
         self._sack_now = self._data_in_packet = True
         tsn = unwrap_tsn(forward.new_cumulative_tsn, self._tsns.cumulative)
-        if tsn <= self._tsns.cumulative:
+        # One that equals ours may still give up the message whose beginning is all that we have.
+        if tsn < self._tsns.cumulative:
             return
         self._tsns.skip_to(tsn)
         streams = [(stream, ssn) for stream, ssn in forward.streams if stream < self._settings.streams]

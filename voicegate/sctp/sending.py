@@ -260,7 +260,7 @@ class Outbound:
         while waiting and self.flight < limit:
             message = waiting[0]
             if message.lifetime_end is not None and now >= message.lifetime_end and not message.abandoned:
-                self._abandon(message)
+                self._abandon(message, now)
             if message.abandoned:
                 self._unbuffer(message, len(message.data) - message.offset)
                 waiting.popleft()
@@ -466,7 +466,7 @@ class Outbound:
         message = chunk.message
         used_up = message.maximum_retransmissions is not None and chunk.transmissions > message.maximum_retransmissions
         if used_up or (message.lifetime_end is not None and now >= message.lifetime_end):
-            self._abandon(message)
+            self._abandon(message, now)
         if not message.abandoned:
             self._lost.append(chunk)
 
@@ -476,15 +476,23 @@ class Outbound:
             chunk.in_flight = False
             self.flight -= chunk.size
 
-    def _abandon(self, message: OutgoingMessage) -> None:
+    def _abandon(self, message: OutgoingMessage, now: float) -> None:
         """RFC 3758 §3.5 rule A3: give up the whole message, unless the peer would wait for it for ever."""
-        if message.abandoned or not self.forward_tsn_supported:
+        begun = message.ssn is not None
+        if message.abandoned or (begun and not self.forward_tsn_supported):
             return
         message.abandoned = True
         self._statistics.abandoned_messages += 1
         for chunk in self._chunks.values():
             if chunk.message is message:
                 self._land(chunk)
+        if begun and message.offset < len(message.data):
+            # The end that the peer would wait for gets a TSN, too, so that there is something to skip.
+            self._chunks[self.next_tsn] = _Chunk(self.next_tsn, b"", message)
+            self.next_tsn += 1
+            if self.t3_deadline is None:
+                self.t3_deadline = now + self.rto.value
+            self._give_up_front()
 
     def _give_up_front(self) -> None:
         """RFC 3758 §3.5 rule C3: as long as the oldest chunk is one that we gave up, say so."""
