@@ -12,12 +12,16 @@ from voicegate.transceiver.clock import MAX_LAG_S, PERIOD_S, PHASES, MediaClock
 class Member:
     def __init__(self, clock: MediaClock | None = None, lag_at: int = -1, lag_s: float = 0.0) -> None:
         self.ticks: list[float] = []
+        self.tocks: list[float] = []
         self.leaves = clock
 
     def tick(self, now: float) -> None:
         self.ticks.append(now)
         if self.leaves is not None:
             self.leaves.remove(self)
+
+    def tock(self, now: float) -> None:
+        self.tocks.append(now)
 
 
 async def run_for(clock: MediaClock, seconds: float) -> None:
@@ -41,7 +45,7 @@ async def test_everybody_ticks_once_in_a_period(autojump_clock: trio.testing.Moc
         assert len(member.ticks) == pytest.approx(100, abs=1)
         assert all(b - a == pytest.approx(PERIOD_S) for a, b in zip(member.ticks, member.ticks[1:], strict=False))
     # Spread over the phases: no wake-up carries more than its share, and each ends with one flush.
-    assert max(len(phase) for phase in clock._phases) - min(len(phase) for phase in clock._phases) <= 1
+    assert max(len(phase) for phase in clock._steps[::2]) - min(len(phase) for phase in clock._steps[::2]) <= 1
     assert flushes == pytest.approx(100 * PHASES, abs=PHASES)
 
 
@@ -99,3 +103,35 @@ async def test_an_idle_clock_wakes_for_a_newcomer(autojump_clock: trio.testing.M
         clock.add(member)
     assert member.ticks[0] - came <= PERIOD_S
     assert len(member.ticks) == pytest.approx(50 + 150, abs=3)
+
+
+async def test_who_has_short_frames_ticks_twice_as_often_and_as_evenly(autojump_clock: trio.testing.MockClock) -> None:
+    clock = MediaClock()
+    often, seldom = Member(), Member()
+    clock.add(often, period_ms=10)
+    clock.add(seldom)
+    await run_for(clock, 1.0)
+    assert all(b - a == pytest.approx(0.010) for a, b in zip(often.ticks, often.ticks[1:], strict=False))
+    assert len(often.ticks) == pytest.approx(100, abs=1)
+    assert len(seldom.ticks) == pytest.approx(50, abs=1)
+    clock.remove(often)
+    clock.remove(seldom)
+    assert not any(clock._steps)
+
+
+async def test_nobody_listens_before_everybody_has_spoken(autojump_clock: trio.testing.MockClock) -> None:
+    order: list[str] = []
+
+    class Speaker(Member):
+        def tick(self, now: float) -> None:
+            order.append("speak")
+
+        def tock(self, now: float) -> None:
+            order.append("listen")
+
+    clock = MediaClock(lambda: order.append("leave"))
+    for _ in range(2 * PHASES):
+        clock.add(Speaker())
+    await run_for(clock, 0.5)
+    assert order[:5] == ["speak", "speak", "leave", "listen", "listen"]
+    assert order == order[:5] * (len(order) // 5)

@@ -31,10 +31,6 @@ nothing tells from noise, before a vowel. The prefix counts from there."""
 _HYSTERESIS = 0.15
 """Speech goes on at a probability this much below the threshold it began at: voices sink before they pause."""
 
-_SURE = 0.8
-"""How much of the way from the threshold to certainty makes one look enough; otherwise it takes two in a row. The beep
-of a fake microphone, or a door, may look like speech once."""
-
 SEMANTIC_SILENCE_MS = {"low": 1_200, "medium": 700, "auto": 700, "high": 300}
 """We do not understand what is said, so `semantic_vad` is served by pauses. An eager agent answers a short one."""
 
@@ -77,7 +73,6 @@ class TurnTaking:
         """What the turn may need of the past, and the turn itself; ends at `position_ms`."""
         self._item_id: str | None = None
         """Of the turn, while the caller speaks."""
-        self._looked_like_speech = False
         self._voice_until_ms = 0
         self._idle_since_ms: int | None = None
         self.configure(detection)
@@ -123,7 +118,6 @@ class TurnTaking:
     def clear(self) -> None:
         """Forget the turn that has begun."""
         self._item_id = None
-        self._looked_like_speech = False
         self._audio.clear()
 
     def await_answer(self) -> None:
@@ -140,12 +134,8 @@ class TurnTaking:
         if self._detector is None:
             self._detector = SpeechDetector()
         probability = self._detector.glance(pcm)
-        is_speech = probability >= detection.threshold
-        is_sure = probability >= detection.threshold + _SURE * (1 - detection.threshold)
-        starts = is_speech and (is_sure or self._looked_like_speech)
-        self._looked_like_speech = is_speech
         self._forget_all_but(detection.prefix_padding_ms + ONSET_MS)
-        if starts:
+        if probability >= detection.threshold:
             self._item_id = new_id("item")
             self._voice_until_ms = self.position_ms
             self._idle_since_ms = None
@@ -167,7 +157,6 @@ class TurnTaking:
 
     def _end_turn(self, wants_answer: bool) -> list[TurnEvent]:
         item_id, self._item_id = self._item_id or new_id("item"), None
-        self._looked_like_speech = False
         return [SpeechStopped(self.position_ms, item_id), self._commit(item_id, wants_answer)]
 
     def _commit(self, item_id: str, wants_answer: bool) -> TurnCommitted:

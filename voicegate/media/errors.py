@@ -9,7 +9,7 @@ class MediaErrorReason(Enum):
     """Why some audio cannot be used."""
 
     EMPTY_PAYLOAD = "packet holds no audio"
-    PAYLOAD_TOO_LONG = "packet is longer than an Opus packet may be"
+    PAYLOAD_TOO_LONG = "packet is longer than packets of its codec may be"
     UNDECODABLE = "packet is no Opus"
     NOT_WAV = "not a PCM WAV file"
     UNSUPPORTED_WAV = "WAV file of an unsupported kind"

@@ -1,6 +1,6 @@
 """The limits of the media room, each with its reason."""
 
-#: Audio that may wait to be played: half a minute of an agent that speaks faster than real time, 1.4 MB.
+#: Audio of a client that may wait to be played: half a minute, 1.4 MB. (What agents say: `voicegate/agents/limits.py`)
 MAX_PLAYOUT_MS = 30_000
 
 #: A WAV file that is read: an hour of telephone quality fits, a mistake (a film) does not.
@@ -14,3 +14,5 @@ MAX_WAV_CHANNELS = 8
 
 #: Longest Opus packet that is shown to a decoder: a datagram does not hold more.
 MAX_OPUS_PAYLOAD_BYTES = 1500
+#: Longest G.711 packet that is decoded: 120 ms, as with Opus. Telephones send 20 or 30.
+MAX_G711_PAYLOAD_BYTES = 960

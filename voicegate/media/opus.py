@@ -39,6 +39,8 @@ _BYTES_PER_SAMPLE = 2
 
 #: 20 ms of digital silence, the same for every encoder: CELT, full band, mono, one frame.
 SILENCE_FRAME = b"\xf8\xff\xfe"
+#: The same for 10 ms.
+SILENCE_FRAME_10_MS = b"\xf0\xff\xfe"
 
 
 class OpusEncoder:

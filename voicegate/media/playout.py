@@ -1,9 +1,9 @@
-"""What an agent says, waiting for the media clock that pulls one 20 ms frame at a time.
+"""What a client says, waiting for the media clock that pulls one 20 ms frame at a time.
 
     write ──▶ ├────────── buffered_ms ──────────┤ ──▶ pull
               end                        position         both in samples since the beginning, never going back
 
-The buffer holds bytes, not frames, so an agent may write pieces of any length. A last piece that fills no frame waits
+The buffer holds bytes, not frames, so its user may write pieces of any length. A last piece that fills no frame waits
 for more, because a stream that is merely late must not get a hole of silence; only `flush` says that nothing will
 follow.
 """

@@ -22,6 +22,7 @@ Tried for this, CPU µs per 20 ms on one core of a 2-core virtual machine:
 Silence costs nothing: what is quieter than speech can be is not shown to the network.
 """
 
+from collections import deque
 from functools import cache
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -50,6 +51,11 @@ _RISE = 1.6
 _FOLLOWING = 0.1
 """Share of a new frame in the level that a rise is measured from."""
 
+_FRAMES_WATCHED = 4
+_FRAMES_OF_SOUND = 3
+_BELOW_LOUDEST = 0.01
+"""-20 dB: what is weaker than its neighbours by more is what a codec or a room made of them."""
+
 _Samples: TypeAlias = "np.ndarray[tuple[int, ...], np.dtype[np.float32]]"
 
 
@@ -66,6 +72,7 @@ class SpeechDetector:
         self._state = _FRESH_STATE
         self._silent_windows = 0
         self._level = 0.0
+        self._powers: deque[float] = deque(maxlen=_FRAMES_WATCHED)
 
     def process(self, pcm: bytes) -> float:
         """Look at the next frame; how likely there was speech in the last whole window, 0 to 1."""
@@ -73,15 +80,21 @@ class SpeechDetector:
         return self.probability
 
     def glance(self, pcm: bytes) -> float:
-        """The same, and when it gets louder also what a window that ended right now would say, the higher of both.
+        """How likely it is that speech has begun: `process`, with two differences.
 
-        This finds the beginning of speech up to a window earlier, for twice the cost while it gets louder.
+        When it gets louder, a window that ends right now is looked at besides, without being remembered: this finds the
+        beginning of speech up to a window earlier, for twice the cost while it gets louder. And a sound of one or two
+        frames (a click, a key, the beep of a fake microphone) is no speech, whatever it sounds like.
         """
         recent = self._resampler.resample(pcm)
         power = _power(_samples(recent)) if recent else 0.0
         is_rising = power > _RISE * self._level
         self._level += _FOLLOWING * (power - self._level)
+        self._powers.append(power)
         self._hear(recent)
+        least = max(self._powers) * _BELOW_LOUDEST
+        if sum(power > least for power in self._powers) < _FRAMES_OF_SOUND:
+            return 0.0
         if not (is_rising and self._unseen_octets):
             return self.probability
         return max(self.probability, self._look(self._heard[-_SIGHT_OCTETS:], remember=False))

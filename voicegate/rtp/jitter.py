@@ -30,6 +30,7 @@ Sequence numbers only tell a loss from a pause (which is a gap in timestamps but
 timestamp.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from voicegate.rtp.limits import (
@@ -94,15 +95,22 @@ class _Waiting:
 
 
 class JitterBuffer:
-    """Adaptive jitter buffer for one RTP stream of Opus packets of any length.
+    """Adaptive jitter buffer for one RTP stream of packets of any length.
 
-    `frame_samples` is the listener's tick on the RTP clock: 20 ms.
+    `frame_samples` is the listener's tick on the RTP clock: 20 ms. `samples_in` tells how long a packet plays, 0 for
+    one that is none.
     """
 
-    def __init__(self, clock_rate: int = 48_000, frame_samples: int = 960) -> None:
+    def __init__(
+        self,
+        clock_rate: int = 48_000,
+        frame_samples: int = 960,
+        samples_in: Callable[[bytes], int] = opus_samples,
+    ) -> None:
         self.statistics = JitterBufferStatistics()
         self._clock_rate = clock_rate
         self._tick_samples = frame_samples
+        self._samples_in = samples_in
         self._max_waiting_samples = MAX_BUFFERED_MS * clock_rate // 1000
         self._max_concealed_samples = MAX_CONCEALED_MS * clock_rate // 1000
         self._waiting: dict[int, _Waiting] = {}
@@ -134,7 +142,7 @@ class JitterBuffer:
         self, sequence_number: int, timestamp: int, payload: bytes, now: float, voice: bool | None = None
     ) -> None:
         """Take a packet off the network. `voice` is what the sender's audio level says of it, None if nothing."""
-        samples = opus_samples(payload) if payload else 0
+        samples = self._samples_in(payload) if payload else 0
         if not samples:
             self.statistics.undecodable += 1
             return

@@ -84,14 +84,16 @@ class RtpSession:
         first_sequence_number: int,
         first_timestamp: int,
         now: float,
+        clock_rate: int = 48_000,
     ) -> None:
         self.statistics = RtpSessionStatistics()
-        self.sent = RtpSenderStatistics(ssrc)
+        self.sent = RtpSenderStatistics(ssrc, clock_rate)
         self.received: RtpReceiverStatistics | None = None
         self.received_packets = 0
         """Every authentic RTP packet of our payload type, duplicates excepted (SRTP drops those)."""
         self.next_report_at = now + FIRST_REPORT_S
         self._payload_type = payload_type
+        self._clock_rate = clock_rate
         self._cname = cname
         self._sender = SrtpSender(keying.profile, keying.local_key, keying.local_salt)
         self._receiver = SrtpReceiver(keying.profile, keying.remote_key, keying.remote_salt)
@@ -141,7 +143,7 @@ class RtpSession:
         self.received_packets += 1
         received = self.received
         if received is None or received.ssrc != packet.ssrc:
-            received = self.received = RtpReceiverStatistics(packet.ssrc)
+            received = self.received = RtpReceiverStatistics(packet.ssrc, self._clock_rate)
         received.receive(packet.sequence_number, packet.timestamp, now)
         return packet
 
@@ -158,8 +160,8 @@ class RtpSession:
             if isinstance(packet, SenderReport | ReceiverReport):
                 for block in packet.reports:
                     self.sent.receive_report_block(block, wall_clock_s)
-            elif isinstance(packet, ExtendedReport):
-                self._reference_time = (packet, now)
+            elif isinstance(packet, ExtendedReport) and packet.reference_time is not None:
+                self._reference_time = (packet, now)  # answered with our next report, which says how long it was held
         return packets
 
     # Out.
@@ -193,7 +195,7 @@ class RtpSession:
         if ahead < 0x8000:  # The newest so far: whatever we send next follows it.
             self._forwarded_span = min(self._forwarded_span + ahead + 1, _FORWARD_WINDOW)
             self._sequence_number = (sequence_number + 1) & 0xFFFF
-            self._timestamp = (timestamp + _FORWARD_STEP_SAMPLES) & 0xFFFFFFFF
+            self._timestamp = (timestamp + self._clock_rate // _FORWARD_STEPS_PER_S) & 0xFFFFFFFF
         return self._protect(sequence_number, timestamp, packet.payload, packet.marker, now)
 
     def report(self, now: float, wall_clock_s: float) -> bytes:
@@ -238,5 +240,5 @@ _FORWARD_WINDOW = 512
 _MAX_DROPOUT = 3000
 """Sequence numbers that may be missing in a row, a minute of frames; the number is RFC 3550's."""
 
-_FORWARD_STEP_SAMPLES = 960
-"""The distance between a forwarded frame and one of our own that follows it: 20 ms."""
+_FORWARD_STEPS_PER_S = 50
+"""The distance between a forwarded frame and one of our own that follows it is 20 ms."""

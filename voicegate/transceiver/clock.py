@@ -1,13 +1,16 @@
-"""The media clock: one task that gives every session its 20 ms tick.
+"""The media clock: one task that gives every session its tick, every 20 ms or every 10.
 
 A task per session that sleeps 20 ms at a time costs a whole core at 1,000 sessions. One task that walks a ring costs
 the wake-ups of the ring only:
 
-    20 ms  =  |0|1|2|3|4|   five phases of 4 ms; a session lives in one phase for its lifetime
-               ^ the clock sleeps until the next phase that has members, ticks them, and lets the port flush once
+    20 ms  =  |0|1|2|3|4|5|6|7|8|9|   ten steps of 2 ms; a session lives at one even step for its lifetime, and one
+               ^                      with frames of 10 ms also at the odd step on the other side of the ring
+               the clock sleeps until the next step that has members
 
-Sessions are spread over the phases, so that no wake-up carries a burst of encodings. Deadlines lie on a fixed grid: a
-late wake-up does not shift the ones after it, and receivers see evenly paced packets.
+Sessions are spread over the steps, so that no wake-up carries a burst of encodings. Every member first says what must
+leave now; when that has left, everybody listens, which may take its time: decoding and listening for speech cost three
+times as much as encoding, and would make the last member of a step late. Deadlines lie on a fixed grid: a late wake-up
+does not shift the ones after it, and receivers see evenly paced packets.
 """
 
 from collections.abc import Callable
@@ -19,8 +22,12 @@ PHASES = 5
 """More spread the work finer and cost a wake-up, a bundle and a wake-up at the relay each: five carry 170 transcoded
 sessions in bursts of 3 ms."""
 
-PERIOD_S = 0.020
-STEP_S = PERIOD_S / PHASES
+STEPS = 2 * PHASES
+"""An odd number of phases, twice: the other side of the ring is a step that no phase begins at."""
+
+TICK_MS = 20
+PERIOD_S = TICK_MS / 1000
+STEP_S = PERIOD_S / STEPS
 
 MAX_LAG_S = 0.2
 """A clock that is this late (the process was suspended) starts a new grid instead of replaying the missed ticks: a
@@ -28,35 +35,41 @@ burst of ten frames would only be thrown away by the receiver."""
 
 
 class Ticker(Protocol):
-    """Whatever wants a tick every 20 ms."""
+    """Whatever wants a tick. Neither call may raise or block."""
 
     def tick(self, now: float) -> None:
-        """Do 20 ms worth of media. Must not raise and must not block."""
+        """Send what is due."""
+
+    def tock(self, now: float) -> None:
+        """Everything else: what all ticks of this moment sent has left."""
 
 
 class MediaClock:
-    """Ticks each member once per 20 ms, then calls `after_phase` so that what the ticks produced can leave together."""
+    """Ticks each member once per period, calls `after_ticks` so that all they sent can leave together, then tocks."""
 
-    def __init__(self, after_phase: Callable[[], None] = lambda: None) -> None:
-        self._after_phase = after_phase
-        self._phases: list[dict[Ticker, None]] = [{} for _ in range(PHASES)]
+    def __init__(self, after_ticks: Callable[[], None] = lambda: None) -> None:
+        self._after_ticks = after_ticks
+        self._steps: list[dict[Ticker, None]] = [{} for _ in range(STEPS)]
         self._phase_of: dict[Ticker, int] = {}
         self._wake = trio.Event()
         self.slips = 0
         self.worst_lag_s = 0.0
 
-    def add(self, ticker: Ticker) -> None:
-        """Start ticking `ticker`, in the emptiest phase."""
-        phase = min(range(PHASES), key=lambda index: len(self._phases[index]))
-        self._phases[phase][ticker] = None
-        self._phase_of[ticker] = phase
+    def add(self, ticker: Ticker, period_ms: int = TICK_MS) -> None:
+        """Start ticking `ticker` every 10 or 20 ms, in the emptiest phase."""
+        step = min(range(0, STEPS, 2), key=lambda index: len(self._steps[index]))
+        self._steps[step][ticker] = None
+        if period_ms < TICK_MS:
+            self._steps[(step + PHASES) % STEPS][ticker] = None
+        self._phase_of[ticker] = step
         self._wake.set()
 
     def remove(self, ticker: Ticker) -> None:
         """Stop ticking `ticker`; unknown ones are ignored, so that every way out of a session may call this."""
-        phase = self._phase_of.pop(ticker, None)
-        if phase is not None:
-            del self._phases[phase][ticker]
+        step = self._phase_of.pop(ticker, None)
+        if step is not None:
+            del self._steps[step][ticker]
+            self._steps[(step + PHASES) % STEPS].pop(ticker, None)
 
     async def run(self) -> None:
         """Serve the ring until cancelled."""
@@ -69,7 +82,7 @@ class MediaClock:
     async def _run_ring(self) -> None:
         start, step = trio.current_time(), 0
         while self._phase_of:
-            members = self._phases[step % PHASES]
+            members = self._steps[step % STEPS]
             if members:
                 deadline = start + step * STEP_S
                 await trio.sleep_until(deadline)
@@ -78,8 +91,14 @@ class MediaClock:
                 self.worst_lag_s = max(self.worst_lag_s, lag_s)
                 if lag_s > MAX_LAG_S:
                     self.slips += 1
-                    start, step = now, step % PHASES
-                for ticker in tuple(members):
-                    ticker.tick(now)
-                self._after_phase()
+                    start, step = now, step % STEPS
+                self._serve(tuple(members), now)
             step += 1
+
+    def _serve(self, members: tuple[Ticker, ...], now: float) -> None:
+        for ticker in members:
+            ticker.tick(now)
+        self._after_ticks()
+        for ticker in members:
+            if ticker in self._phase_of:
+                ticker.tock(now)

@@ -42,6 +42,7 @@ from voicegate.rtp import RtpSession, is_rtcp
 from voicegate.transceiver.audio import AudioChain
 from voicegate.transceiver.clock import MediaClock
 from voicegate.transceiver.ends import EndReason
+from voicegate.transceiver.format import AudioFormat
 from voicegate.transceiver.limits import (
     AGENT_GRACE_S,
     CONNECT_LIMIT_S,
@@ -296,13 +297,22 @@ class Session:
         self._arm_timer()
 
     def tick(self, now: float) -> None:
-        """20 ms of audio in both directions, from the media clock. Never raises."""
+        """Audio to the client, from the media clock. Never raises."""
         if self.audio is None or self.call.is_looped:
             # What the agent loops back never leaves the packet reader, and needs no clock.
             self._around.clock.remove(self)
             return
         try:
-            self.audio.tick(now)
+            self.audio.speak(now)
+        except Exception as error:
+            self.fail(error)
+
+    def tock(self, now: float) -> None:
+        """Audio from the client, when what all sessions said at this tick has left. Never raises."""
+        if self.audio is None:
+            return
+        try:
+            self.audio.listen(now)
         except Exception as error:
             self.fail(error)
 
@@ -454,8 +464,9 @@ class Session:
             first_timestamp=int.from_bytes(self._around.random_bytes(4), "big"),
             now=now,
         )
-        self.audio = AudioChain(self.call, self.rtp, self._send_media, parameters.audio_level_extension)
-        self._around.clock.add(self)
+        audio_format = AudioFormat("opus", parameters.opus_payload_type)
+        self.audio = AudioChain(self.call, self.rtp, self._send_media, audio_format, parameters.audio_level_extension)
+        self._around.clock.add(self, audio_format.frame_ms)
         self.audio.greet(now)
 
     def _send_media(self, data: bytes) -> None:
