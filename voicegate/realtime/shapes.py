@@ -40,7 +40,7 @@ class InputText(ContentPart, tag="input_text"):
 class InputAudio(ContentPart, tag="input_audio"):
     """What a user said. `audio` is base64 in the session's input format and only present where somebody asked."""
 
-    audio: str | UnsetType = UNSET
+    audio: str | UnsetType | None = UNSET
     transcript: str | None = None
 
 
@@ -48,7 +48,7 @@ class InputImage(ContentPart, tag="input_image"):
     """A picture, as a data URI."""
 
     image_url: str
-    detail: str | UnsetType = UNSET
+    detail: str | UnsetType | None = UNSET
 
 
 class OutputText(ContentPart, tag="output_text"):
@@ -60,7 +60,7 @@ class OutputText(ContentPart, tag="output_text"):
 class OutputAudio(ContentPart, tag="output_audio"):
     """What the assistant said; `transcript` is gone once the audio was truncated."""
 
-    audio: str | UnsetType = UNSET
+    audio: str | UnsetType | None = UNSET
     transcript: str | None = None
 
 
