@@ -24,19 +24,29 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
 
+from voicegate.agents import Agent
+from voicegate.agents.parrot import parrot
 from voicegate.errors import PeerError
+from voicegate.realtime import Controller, EventHub, SessionConfiguration
 from voicegate.signaling import (
     SUBPROTOCOL,
+    Access,
+    ApiKeys,
     Application,
+    Attachment,
     CallHandle,
+    CallNotFoundError,
     CapacityError,
     EventSink,
     HttpServer,
     Networks,
+    RealtimeSockets,
     RequestContext,
     SignalingCounters,
     SignalingServer,
     Site,
+    TokenMint,
+    WireCall,
 )
 from voicegate.web import load_assets
 
@@ -58,10 +68,13 @@ class FakeCall:
     call_id: str
     events: EventSink
     context: RequestContext
+    configuration: SessionConfiguration | None = None
     answer_sdp: str = ANSWER_SDP
     metadata: Mapping[str, object] = field(default_factory=lambda: {"agent": "parrot"})
     candidates: list[str] = field(default_factory=list)
     end_reason: str | None = None
+    hub: EventHub = field(default_factory=EventHub)
+    controller: Controller | None = None
     _ended: trio.Event = field(default_factory=trio.Event)
 
     def add_candidate(self, candidate: str) -> None:
@@ -79,6 +92,10 @@ class FakeCall:
         assert self.end_reason is not None
         return self.end_reason
 
+    async def receive(self, text: str | bytes) -> None:
+        assert self.controller is not None
+        self.hub.receive(self.controller, text)
+
 
 class FakeHost:
     """Answers every offer that starts with "v=0", unless told otherwise."""
@@ -91,8 +108,16 @@ class FakeHost:
         self.may_answer = trio.Event()
         self.may_answer.set()
         self.cancelled = 0
+        self.agent: Agent = parrot
+        self.wire: list[WireCall] = []
 
-    async def answer(self, offer_sdp: str, events: EventSink, context: RequestContext) -> CallHandle:
+    async def answer(
+        self,
+        offer_sdp: str,
+        events: EventSink,
+        context: RequestContext,
+        configuration: SessionConfiguration | None = None,
+    ) -> CallHandle:
         self.offers.append(offer_sdp)
         try:
             await self.may_answer.wait()
@@ -103,7 +128,7 @@ class FakeHost:
             raise self.error
         if not offer_sdp.startswith("v=0"):
             raise PeerError(FakeReason.NO_AUDIO, "the offer has no audio section")
-        call = FakeCall(f"rtc_{len(self.calls)}", events, context)
+        call = FakeCall(f"rtc_{len(self.calls)}", events, context, configuration)
         self.calls.append(call)
         return call
 
@@ -113,6 +138,30 @@ class FakeHost:
                 call.hang_up(reason)
                 return True
         return False
+
+    @asynccontextmanager
+    async def attach(self, call_id: str, controller: Controller) -> AsyncIterator[Attachment]:
+        if self.error is not None:
+            raise self.error
+        for call in self.calls:
+            if call.call_id == call_id and call.end_reason is None:
+                call.controller = controller
+                call.hub.attach(controller)
+                yield call
+                call.hub.detach(controller)
+                return
+        raise CallNotFoundError(call_id)
+
+    @asynccontextmanager
+    async def converse(
+        self, controller: Controller, configuration: SessionConfiguration, context: RequestContext
+    ) -> AsyncIterator[Attachment]:
+        if self.error is not None:
+            raise self.error
+        call = WireCall("rtc_wire", configuration, controller)
+        self.wire.append(call)
+        async with call.run(self.agent):
+            yield call
 
     def ready(self) -> bool:
         return self.is_ready
@@ -348,15 +397,39 @@ def tls(certificate_files: tuple[Path, Path]) -> tuple[ssl.SSLContext, ssl.SSLCo
 ServeHttp = Callable[..., Awaitable[HttpClient]]
 
 
+class WallClock:
+    """Unix time that only moves when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 @pytest.fixture
-def serve_http(host: FakeHost, counters: SignalingCounters, nursery: trio.Nursery) -> ServeHttp:
+def wall_clock() -> WallClock:
+    return WallClock()
+
+
+@pytest.fixture
+def mint(wall_clock: WallClock) -> TokenMint:
+    return TokenMint({0: bytes(32), 1: bytes([1] * 32)}, 0, wall_clock)
+
+
+@pytest.fixture
+def serve_http(host: FakeHost, mint: TokenMint, counters: SignalingCounters, nursery: trio.Nursery) -> ServeHttp:
     """Start an HTTP server; a client for it comes back."""
 
-    async def serve_http(tls: ssl.SSLContext | None = None, trusted_proxies: Networks = ()) -> HttpClient:
+    async def serve_http(
+        tls: ssl.SSLContext | None = None, trusted_proxies: Networks = (), keys: tuple[str, ...] = ()
+    ) -> HttpClient:
         listening = listening_socket()
         port: int = listening.getsockname()[1]
         site = Site(load_assets(), signal_port=8081, agent="parrot")
-        server = HttpServer(Application(host, site, counters, trusted_proxies=trusted_proxies), counters)
+        access = Access(mint, counters, ApiKeys(keys), is_open=not keys)
+        application = Application(host, site, access, counters, trusted_proxies=trusted_proxies)
+        server = HttpServer(application, counters, RealtimeSockets(host, access, counters, trusted_proxies))
         await nursery.start(lambda task_status: server.serve(listening, tls=tls, task_status=task_status))
         return HttpClient(port)
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import trio
 
-from voicegate.signaling import Application, HttpServer, SignalingCounters, Site
+from voicegate.signaling import Access, Application, HttpServer, SignalingCounters, Site
 
 HOSTILE = {
     "garbage": b"\x00\x01\x02\r\n\r\n",
@@ -87,12 +87,14 @@ async def test_https(serve_http: Any, tls: Any) -> None:
 
 
 async def test_stopping_waits_for_nobody_and_prints_nothing(
-    host: Any, listening_socket: Any, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+    host: Any, mint: Any, listening_socket: Any, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     caplog.set_level(logging.INFO)
     listening = listening_socket()
     port = listening.getsockname()[1]
-    server = HttpServer(Application(host, Site({}, 8081), SignalingCounters()), SignalingCounters())
+    server = HttpServer(
+        Application(host, Site({}, 8081), Access(mint, SignalingCounters()), SignalingCounters()), SignalingCounters()
+    )
     async with trio.open_nursery() as clients:
         async with trio.open_nursery() as server_nursery:
             await server_nursery.start(server.serve, listening)

@@ -33,13 +33,15 @@ HopAddress = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class TransceiverRecord:
-    """What a transceiver leases: inclusive slot ranges of its cluster in one generation, and its hop address."""
+    """What a transceiver leases: inclusive slot ranges of its cluster in one generation, its hop address, and where
+    other transceivers ask it about its calls (spec/peer.md), if they can."""
 
     name: str
     cluster: int
     slots: tuple[tuple[int, int], ...]
     generation: int
     hop: HopAddress
+    peer: HopAddress | None = None
 
     def overlaps(self, other: "TransceiverRecord") -> bool:
         """Whether the two have a slot number in common."""
@@ -51,13 +53,14 @@ class TransceiverRecord:
 
     def to_json(self) -> dict[str, Any]:
         """The JSON object of this record."""
-        host, port = self.hop
+        peer = {} if self.peer is None else {"peer": _address_text(self.peer)}
         return {
             "name": self.name,
             "cluster": self.cluster,
             "slots": [list(slot_range) for slot_range in self.slots],
             "generation": self.generation,
-            "hop": f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
+            "hop": _address_text(self.hop),
+            **peer,
         }
 
     @classmethod
@@ -69,7 +72,7 @@ class TransceiverRecord:
         if not isinstance(name, str) or not name:
             raise ConfigurationError("registry: a transceiver needs a name")
         where = f"registry: transceiver {name!r}"
-        unknown = set(fields) - {"name", "cluster", "slots", "generation", "hop"}
+        unknown = set(fields) - {"name", "cluster", "slots", "generation", "hop", "peer"}
         if unknown:
             raise ConfigurationError(f"{where}: unknown member {min(map(str, unknown))!r}")
         return cls(
@@ -78,7 +81,12 @@ class TransceiverRecord:
             _slot_ranges(fields.get("slots"), f"{where}: slots"),
             _number(fields.get("generation"), 0xFF, f"{where}: generation"),
             parse_address(fields.get("hop"), f"{where}: hop"),
+            parse_address(fields["peer"], f"{where}: peer") if "peer" in fields else None,
         )
+
+    def holds(self, slot: int) -> bool:
+        """Whether the slot is one of its own."""
+        return any(first <= slot <= last for first, last in self.slots)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +101,7 @@ class RelayRecord:
 
     def to_json(self) -> dict[str, Any]:
         """The JSON object of this record."""
-        hops = [f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.hops]
+        hops = [_address_text(hop) for hop in self.hops]
         return {"name": self.name, "ingress": self.ingress, "clusters": list(self.clusters), "hops": hops}
 
     @classmethod
@@ -272,6 +280,11 @@ def _slot_ranges(value: object, where: str) -> tuple[tuple[int, int], ...]:
             raise ConfigurationError(f"{where}: {item!r} ends before it begins")
         ranges.append((first, last))
     return tuple(ranges)
+
+
+def _address_text(address: HopAddress) -> str:
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def parse_address(value: object, where: str) -> HopAddress:

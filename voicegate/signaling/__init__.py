@@ -36,7 +36,7 @@ from voicegate.signaling.realtime_sockets import RealtimeSockets
 from voicegate.signaling.steering import Choice, Ingress, Location, Origin, Steering, parse_ingresses
 from voicegate.signaling.tokens import TokenMint
 from voicegate.signaling.websocket import SignalingServer
-from voicegate.signaling.wire_audio import WireAudio
+from voicegate.signaling.wire_call import WireCall
 
 __all__ = [
     "HUNG_UP",
@@ -72,7 +72,7 @@ __all__ = [
     "Steering",
     "TokenMint",
     "TooManyCallsError",
-    "WireAudio",
+    "WireCall",
     "origin_of",
     "parse_api_keys",
     "parse_ingresses",

@@ -68,6 +68,10 @@ class Access:
         self._is_open = is_open
         self._counters = counters
 
+    def use_keys(self, keys: Iterable[str]) -> None:
+        """Take these keys from now on, and no others."""
+        self.keys = ApiKeys(keys)
+
     @property
     def is_open(self) -> bool:
         """Whether anybody may do anything."""

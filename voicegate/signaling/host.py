@@ -108,7 +108,20 @@ class Attachment(Protocol):
         """Wait for the end of the call and say why it ended."""
 
 
-class CallHost(Protocol):
+class CallTable(Protocol):
+    """Calls that run, by their ids."""
+
+    async def hang_up(self, call_id: str, reason: str) -> bool:
+        """End the call with this id, wherever it lives. False if there is none; raises `OwnerUnreachableError`."""
+
+    def attach(self, call_id: str, controller: Controller) -> AbstractAsyncContextManager[Attachment]:
+        """Within the block, `controller` sees and steers a running call, wherever it lives.
+
+        Entering raises `CallNotFoundError` and `OwnerUnreachableError`.
+        """
+
+
+class CallHost(CallTable, Protocol):
     """Whoever owns the calls."""
 
     async def answer(
@@ -122,15 +135,6 @@ class CallHost(Protocol):
 
         Raises `PeerError` (the SDP room's `SdpError`) for an offer that cannot be used, `TooManyCallsError` for a
         caller with too many and `CapacityError` when there is no room. If it is cancelled, no call is left behind.
-        """
-
-    async def hang_up(self, call_id: str, reason: str) -> bool:
-        """End the call with this id, wherever it lives. False if there is none; raises `OwnerUnreachableError`."""
-
-    def attach(self, call_id: str, controller: Controller) -> AbstractAsyncContextManager[Attachment]:
-        """Within the block, `controller` sees and steers a running call, wherever it lives.
-
-        Entering raises `CallNotFoundError` and `OwnerUnreachableError`.
         """
 
     def converse(

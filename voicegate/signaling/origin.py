@@ -45,7 +45,7 @@ def origin_of(
     """The origin of a request from `peer`, the numeric address at the other end of the TCP connection.
 
     `headers` are the request's fields in any letter case, `query` what follows the `?`. `token_region` is the region in
-    a verified token; there are no tokens yet, so it is always None for now. Where it is given, the query's region does
+    a verified token. Where it is given, the query's region does
     not count, not even if no ingress has the token's: the issuer's word is not the caller's to replace. Never raises.
     """
     region, source = _asked_region(query, token_region)
@@ -56,6 +56,12 @@ def origin_of(
         source = "geo headers"
     address = _address(geo.get("cf-connecting-ip", ""))
     return Origin(region, location, country, continent, source, None if address is None else str(address))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether this is an address of the machine itself, or none at all."""
+    address = _address(host)
+    return address is None or address.is_loopback
 
 
 def _asked_region(query: str, token_region: str | None) -> tuple[str | None, Source]:

@@ -19,6 +19,7 @@ from voicegate.signaling.counters import SignalingCounters
 from voicegate.signaling.heartbeat import wait_lost
 from voicegate.signaling.host import Attachment, CallNotFoundError, OwnerUnreachableError
 from voicegate.signaling.limits import (
+    COURTESY_LIMIT_S,
     MAX_PEER_REPLY_OCTETS,
     MAX_SOCKET_MESSAGE_OCTETS,
     MAX_WAITING_REPLIES,
@@ -48,19 +49,46 @@ class PeerClient:
     async def attach(self, address: HopAddress, call_id: str, controller: Controller) -> AsyncIterator[Attachment]:
         """Within the block, `controller` is attached to a call of the owner at this address. Raises CallNotFoundError
         and OwnerUnreachableError."""
-        async with trio.open_nursery() as nursery:
-            attachment = _RemoteAttachment(await self._open(nursery, address, call_id))
-            nursery.start_soon(attachment.read, controller)
-            nursery.start_soon(attachment.write)
-            nursery.start_soon(attachment.watch)
-            yield attachment
-            nursery.cancel_scope.cancel()
+        # What goes wrong is raised outside of the nursery, which would wrap it in a group.
+        failure: Exception | None = None
+        try:
+            async with trio.open_nursery() as nursery:
+                try:
+                    websocket = await self._open(nursery, address, call_id)
+                except OwnerUnreachableError as error:
+                    failure = error
+                    nursery.cancel_scope.cancel()
+                else:
+                    self._counters.peer_requests_sent["ok"] += 1
+                    attachment = _RemoteAttachment(websocket)
+                    nursery.start_soon(attachment.read, controller)
+                    nursery.start_soon(attachment.write)
+                    nursery.start_soon(attachment.watch)
+                    try:
+                        yield attachment
+                    finally:
+                        with trio.move_on_after(COURTESY_LIMIT_S, shield=True):
+                            await websocket.aclose()
+                    nursery.cancel_scope.cancel()
+        except* ConnectionRejected as rejections:
+            # The library raises this in its reader, a task of the nursery.
+            failure = self._rejected(rejections)
+        if failure is not None:
+            raise failure
+
+    def _rejected(self, rejections: BaseExceptionGroup[ConnectionRejected]) -> Exception:
+        (rejection,) = rejections.exceptions
+        if isinstance(rejection, ConnectionRejected) and rejection.status_code == _NOT_FOUND:
+            self._counters.peer_requests_sent["not found"] += 1
+            return CallNotFoundError()
+        self._counters.peer_requests_sent["refused"] += 1
+        return OwnerUnreachableError(repr(rejection))
 
     async def _open(self, nursery: trio.Nursery, address: HopAddress, call_id: str) -> WebSocketConnection:
         target = f"/peer/v1/calls/{call_id}/events"
         try:
             with trio.fail_after(PEER_LIMIT_S):
-                websocket = await connect_websocket(
+                return await connect_websocket(
                     nursery,
                     *address,
                     target,
@@ -69,17 +97,9 @@ class PeerClient:
                     max_message_size=MAX_SOCKET_MESSAGE_OCTETS,
                     receive_buffer_size=SOCKET_RECEIVE_OCTETS,
                 )
-        except ConnectionRejected as error:
-            if error.status_code == _NOT_FOUND:
-                self._counters.peer_requests_sent["not found"] += 1
-                raise CallNotFoundError from error
-            self._counters.peer_requests_sent["refused"] += 1
-            raise OwnerUnreachableError(f"status {error.status_code}") from error
         except (OSError, trio.TooSlowError, HandshakeError) as error:
             self._counters.peer_requests_sent["unreachable"] += 1
             raise OwnerUnreachableError(repr(error)) from error
-        self._counters.peer_requests_sent["ok"] += 1
-        return websocket
 
     async def _post(self, address: HopAddress, target: str) -> int:
         connection = h11.Connection(h11.CLIENT)

@@ -1,4 +1,4 @@
-"""Being asked by another transceiver, on an address of its own (spec/peer.md). Only calls of this process count here."""
+"""Being asked by another transceiver, on an address of our own (spec/peer.md): about calls of this process only."""
 
 import logging
 import re
@@ -10,7 +10,7 @@ from trio_websocket import WebSocketRequest, wrap_server_stream
 from voicegate.signaling.api import call_not_found
 from voicegate.signaling.counters import SignalingCounters
 from voicegate.signaling.event_socket import EventSocket
-from voicegate.signaling.host import HUNG_UP, CallHost, CallNotFoundError
+from voicegate.signaling.host import HUNG_UP, CallNotFoundError, CallTable
 from voicegate.signaling.limits import (
     HANDSHAKE_LIMIT_S,
     MAX_SDP_OCTETS,
@@ -39,7 +39,7 @@ _PATH = re.compile(r"/peer/v1/calls/([A-Za-z0-9_-]{1,200})/(hangup|events)")
 class PeerApplication:
     """The ASGI application of the internal address: requests about calls of this process."""
 
-    def __init__(self, calls: CallHost, keys: PeerKeys, counters: SignalingCounters) -> None:
+    def __init__(self, calls: CallTable, keys: PeerKeys, counters: SignalingCounters) -> None:
         self._calls = calls
         self._gate = _Gate(keys, counters)
         self._counters = counters
@@ -71,7 +71,7 @@ class PeerApplication:
 class PeerSockets:
     """The WebSockets of the internal address."""
 
-    def __init__(self, calls: CallHost, keys: PeerKeys, counters: SignalingCounters) -> None:
+    def __init__(self, calls: CallTable, keys: PeerKeys, counters: SignalingCounters) -> None:
         self._calls = calls
         self._gate = _Gate(keys, counters)
         self._counters = counters

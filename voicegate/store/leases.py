@@ -18,7 +18,7 @@ from typing import Any
 import trio
 
 from voicegate.routing import ConfigurationError, HopAddress, TransceiverRecord
-from voicegate.store.limits import BLOCKS, LEASE_S, MAX_RECORD_OCTETS, REDIS_PAUSE_S, RENEW_INTERVAL_S
+from voicegate.store.limits import BLOCK_SLOTS, BLOCKS, LEASE_S, MAX_RECORD_OCTETS, REDIS_PAUSE_S, RENEW_INTERVAL_S
 from voicegate.store.link import RedisLink, StoreDownError, first_octets, is_wrong_type
 from voicegate.store.records import (
     Keys,
@@ -61,13 +61,13 @@ class SlotLeases:
 
     # A block becomes ours.
 
-    async def take(self, name: str, hop: HopAddress) -> TransceiverRecord:
+    async def take(self, name: str, hop: HopAddress, peer: HopAddress | None = None) -> TransceiverRecord:
         """Lease a free block for a transceiver; tries until it has one, for nothing can be done without. Raises
         ConfigurationError if none is free."""
         said = False
         while True:
             try:
-                lease = await self._link.call(partial(self._take, name=name, hop=hop))
+                lease = await self._link.call(partial(self._take, name=name, hop=hop, peer=peer))
             except StoreDownError as error:
                 if not said:
                     log.warning("%s waits for Redis to lease slots: %s", name, error)
@@ -81,7 +81,7 @@ class SlotLeases:
                 self.lost.remove(name)
             return lease.record
 
-    def _take(self, redis: Any, name: str, hop: HopAddress) -> Lease | None:
+    def _take(self, redis: Any, name: str, hop: HopAddress, peer: HopAddress | None) -> Lease | None:
         # Anywhere: after Redis was emptied, a newcomer hardly ever meets a block whose holder is about to renew it.
         blocks = _random.sample(range(BLOCKS), BLOCKS)
         with redis.pipeline(transaction=False) as pipeline:
@@ -89,12 +89,12 @@ class SlotLeases:
                 pipeline.exists(lease_name(self._cluster, block))
             held = pipeline.execute()
         for block, is_held in zip(blocks, held, strict=True):
-            lease = None if is_held else self._claim(redis, block, name, hop)
+            lease = None if is_held else self._claim(redis, block, partial(TransceiverRecord, name, hop=hop, peer=peer))
             if lease is not None:
                 return lease
         return None
 
-    def _claim(self, redis: Any, block: int, name: str, hop: HopAddress) -> Lease | None:
+    def _claim(self, redis: Any, block: int, record: Callable[..., TransceiverRecord]) -> Lease | None:
         """Make a free block ours, unless somebody is faster."""
         with redis.pipeline() as pipeline:
             pipeline.watch(lease_name(self._cluster, block))
@@ -104,7 +104,7 @@ class SlotLeases:
             last = self._record(pipeline, holder_name(self._cluster, block), block)
             # The count begins anywhere, so that an emptied Redis hardly ever gives out a generation that is in use.
             generation = _random.randrange(GENERATIONS) if last is None else (last.generation + 1) % GENERATIONS
-            lease = Lease(block, TransceiverRecord(name, self._cluster, (block_slots(block),), generation, hop))
+            lease = Lease(block, record(cluster=self._cluster, slots=(block_slots(block),), generation=generation))
             return lease if self._write_unless_touched(pipeline, lease) else None
 
     def _write_unless_touched(self, pipeline: Any, lease: Lease) -> bool:
@@ -177,6 +177,16 @@ class SlotLeases:
             if not self._write_unless_touched(pipeline, lease):
                 raise StoreDownError("somebody else wrote at the same time")
             return True
+
+    # It is another's.
+
+    async def holder(self, slot: int) -> TransceiverRecord | None:
+        """Who holds a slot of the cluster now, None if nobody does. Raises StoreDownError."""
+        return await self._link.call(partial(self._holder, block=slot // BLOCK_SLOTS))
+
+    def _holder(self, redis: Any, block: int) -> TransceiverRecord | None:
+        (value,) = first_octets(redis, [lease_name(self._cluster, block)], MAX_RECORD_OCTETS)
+        return self._open(value, block)
 
     # It is given back.
 

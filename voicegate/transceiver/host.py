@@ -16,6 +16,7 @@ from voicegate.agents import Agent, Call
 from voicegate.dtls import Certificate, DtlsRole, SrtpProfile
 from voicegate.ice import MAX_LOCAL_PREFERENCE, Candidate, IceCredentials, IceLiteAgent
 from voicegate.net import MetricsRegistry
+from voicegate.realtime import SessionConfiguration
 from voicegate.routing import FleetKeys, Hint, HintCodec, HintKind
 from voicegate.sctp import SctpSettings
 from voicegate.sdp import AnswerParameters, RemoteApplication, RemoteAudio, Setup, build_answer, parse_offer
@@ -75,18 +76,21 @@ class Transceiver:
         on_event: Callable[[dict[str, object]], None],
         ingresses: Sequence[Sequence[tuple[str, int]]],
         now: float,
+        configuration: SessionConfiguration | None = None,
     ) -> tuple[Session, str]:
-        """A new session and its SDP answer. `ingresses` are the relays to name, the best one first, each with its
-        public addresses. Raises SdpError for the offer and FullError when there is no room."""
+        """A new session and its SDP answer.
+
+        `ingresses` are the relays to name, the best one first, each with its public addresses; the session has this
+        `configuration`, or the default one. Raises SdpError for the offer and FullError when there is no room.
+        """
         offer = parse_offer(offer_sdp)
         if self.is_full or self.is_draining:
             raise FullError("draining" if self.is_draining else f"{MAX_SESSIONS} sessions")
         config, random_bytes = self._config, self._around.random_bytes
-        slot = config.first_slot + int.from_bytes(random_bytes(2), "big") % config.slot_count
+        slot = self._some_slot()
         ufrag = self._codec.mint(Hint(HintKind.PINNED, config.cluster, slot, config.generation, random_bytes(5)))
         local = IceCredentials(ufrag, self._keys.ice_pwd(ufrag))
-        # A call id names its slot, so that whoever gets a request about the call can find its owner.
-        call_id = f"rtc_{slot:04x}{random_bytes(12).hex()}"
+        call_id = self._call_id(slot)
         ssrc = int.from_bytes(random_bytes(4), "big")
         answer_sdp = build_answer(
             offer,
@@ -100,7 +104,7 @@ class Transceiver:
                 max_message_size=MAX_MESSAGE_OCTETS,
             ),
         )
-        call = Call(call_id, on_event)
+        call = Call(call_id, on_event, session=configuration)
         parameters = SessionParameters(
             call_id=call_id,
             ice=IceLiteAgent(local, offer.ice.ufrag, now=now),
@@ -127,6 +131,10 @@ class Transceiver:
         self.calls[call_id] = session
         self._endpoint.add(session)
         return session, answer_sdp
+
+    def new_call_id(self) -> str:
+        """An id for a call without RTP, which leads here as those of sessions do."""
+        return self._call_id(self._some_slot())
 
     def drain(self) -> None:
         """Take no new calls."""
@@ -181,6 +189,13 @@ class Transceiver:
         registry.read_gauge(
             "voicegate_transceiver_clock_worst_lag_seconds", "The latest tick so far.", lambda: {(): clock.worst_lag_s}
         )
+
+    def _some_slot(self) -> int:
+        return self._config.first_slot + int.from_bytes(self._around.random_bytes(2), "big") % self._config.slot_count
+
+    def _call_id(self, slot: int) -> str:
+        # A call id names its slot, so that whoever gets a request about the call can find its owner.
+        return f"rtc_{slot:04x}{self._around.random_bytes(12).hex()}"
 
     async def run(self) -> None:
         """Give each new session its nursery until cancelled."""

@@ -1,39 +1,85 @@
 """Where signaling and the transceiver meet: the `CallHost` of a transceiver process.
 
-offer ──▶ Calls.answer ──▶ Transceiver.answer ──▶ Session
-               │                                     │
-               └── a handle for signaling ◀──────────┘  events of its agent go to the caller's page
+offer ──▶ Calls.answer ──▶ Transceiver.answer ──▶ Session             a call over WebRTC
+WebSocket ──▶ Calls.converse ──▶ WireCall                             a call whose audio travels in events
+call id ──▶ Calls.hang_up, Calls.attach ──▶ ours? ──no──▶ whose? ──▶ the transceiver that holds the slot in the id
+
+`OwnCalls` are those of this process; `Calls` knows besides how to reach those of others.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 
 import trio
 
+from voicegate.agents import Agent
 from voicegate.ice import Candidate
-from voicegate.net import ChannelClosedError, ControlChannel, render
-from voicegate.signaling import CallHandle, CapacityError, EventSink, RequestContext, Steering
+from voicegate.net import ChannelClosedError, ControlChannel, MetricsRegistry, render
+from voicegate.realtime import Controller, EventHub, SessionConfiguration
+from voicegate.routing import HopAddress
+from voicegate.routing.registry import parse_address
+from voicegate.signaling import (
+    Attachment,
+    CallHandle,
+    CallNotFoundError,
+    CapacityError,
+    EventSink,
+    OwnerUnreachableError,
+    PeerClient,
+    RequestContext,
+    Steering,
+    TooManyCallsError,
+    WireCall,
+)
 from voicegate.signaling.host import PEER_BYE
+from voicegate.signaling.limits import MAX_HALF_OPEN_CALLS
+from voicegate.signaling.origin import is_loopback
 from voicegate.transceiver.ends import EndReason
 from voicegate.transceiver.host import FullError, Transceiver
+from voicegate.transceiver.limits import MAX_SESSIONS
 from voicegate.transceiver.session import Session
 
 ASK_LIMIT_S = 5.0
 """What the supervisor has to ask everybody."""
 
+_CALL_ID = re.compile(r"rtc_([0-9a-f]{4})[0-9a-f]{24}")
 
-class Calls:
-    """The calls of this process, as signaling sees them. `agent` is the agent's name, which callers are told, and
-    `steering` chooses the relay that they come in through."""
 
-    def __init__(self, transceiver: Transceiver, control: ControlChannel, agent: str, steering: Steering) -> None:
+class OwnCalls:
+    """The calls of this process. `agent` speaks in those over a WebSocket; the transceiver has it for its own."""
+
+    def __init__(self, transceiver: Transceiver, agent: Agent, agent_name: str, steering: Steering) -> None:
+        self.wire: dict[str, WireCall] = {}
         self._transceiver = transceiver
-        self._control = control
         self._agent = agent
+        self._agent_name = agent_name
         self._steering = steering
+        self._half_open: dict[Session, str] = {}
+        self._refused_half_open = 0
+        self._wire_started = 0
 
-    async def answer(self, offer_sdp: str, events: EventSink, context: RequestContext) -> CallHandle:
-        """Start a call. Raises SdpError and CapacityError."""
-        metadata: dict[str, object] = {"agent": self._agent}
+    def __len__(self) -> int:
+        return len(self._transceiver.calls) + len(self.wire)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another call could begin now."""
+        return len(self) < MAX_SESSIONS and not self._transceiver.is_draining
+
+    async def answer(
+        self,
+        offer_sdp: str,
+        events: EventSink,
+        context: RequestContext,
+        configuration: SessionConfiguration | None = None,
+    ) -> CallHandle:
+        """Start a call over WebRTC. Raises SdpError, TooManyCallsError and CapacityError."""
+        holder = _holder(context)
+        self._check_half_open(holder)
+        if not self.has_room:
+            raise CapacityError("draining" if self._transceiver.is_draining else f"{MAX_SESSIONS} calls")
+        metadata: dict[str, object] = {"agent": self._agent_name}
         if len(self._steering.ingresses) > 1:
             choice = self._steering.choose(context.origin)
             metadata["steering"] = choice.to_json()
@@ -43,34 +89,139 @@ class Calls:
         ingresses = [ingress.addresses for ingress in chosen]
         try:
             session, answer_sdp = self._transceiver.answer(
-                offer_sdp, events.send_nowait, ingresses, trio.current_time()
+                offer_sdp, events.send_nowait, ingresses, trio.current_time(), configuration
             )
         except FullError as error:
             raise CapacityError(str(error)) from error
+        self._half_open[session] = holder
         return _Handle(session, answer_sdp, metadata)
 
     async def hang_up(self, call_id: str, reason: str) -> bool:
-        """End a call, here or in another process of this machine. False if nobody has it."""
-        if self._transceiver.hang_up(call_id, EndReason.HUNG_UP):
+        """End a call of ours."""
+        wire = self.wire.get(call_id)
+        if wire is not None:
+            wire.end(EndReason.HUNG_UP)
             return True
-        with trio.move_on_after(ASK_LIMIT_S):
-            try:
-                return bool(await self._control.ask("hang_up", call_id))
-            except ChannelClosedError:
-                return False
-        return False
+        return self._transceiver.hang_up(call_id, EndReason.HUNG_UP)
+
+    @asynccontextmanager
+    async def attach(self, call_id: str, controller: Controller) -> AsyncIterator[Attachment]:
+        """Attach a controller to a call of ours. Raises CallNotFoundError."""
+        call: Session | WireCall | None = self._transceiver.calls.get(call_id) or self.wire.get(call_id)
+        if call is None or call.end_reason is not None:
+            raise CallNotFoundError(call_id)
+        call.call.hub.attach(controller)
+        try:
+            yield _HubAttachment(call, call.call.hub, controller)
+        finally:
+            call.call.hub.detach(controller)
+
+    @asynccontextmanager
+    async def converse(
+        self, controller: Controller, configuration: SessionConfiguration, context: RequestContext
+    ) -> AsyncIterator[Attachment]:
+        """A call over a WebSocket. Raises CapacityError."""
+        if not self.has_room:
+            raise CapacityError("draining" if self._transceiver.is_draining else f"{MAX_SESSIONS} calls")
+        call_id = self._transceiver.new_call_id()
+        call = self.wire[call_id] = WireCall(call_id, configuration, controller)
+        self._wire_started += 1
+        try:
+            async with call.run(self._agent):
+                yield call
+        finally:
+            del self.wire[call_id]
+
+    def end_all(self, reason: EndReason) -> None:
+        """End every call."""
+        self._transceiver.end_all(reason)
+        for call in tuple(self.wire.values()):
+            call.end(reason)
+
+    def register_metrics(self, registry: MetricsRegistry) -> None:
+        """Let `registry` read the counters of calls without RTP, and of those that never connected."""
+        registry.read_gauge("voicegate_wire_calls", "Calls over WebSockets now.", lambda: {(): len(self.wire)})
+        registry.read_counter(
+            "voicegate_wire_calls_total", "Calls over WebSockets begun.", lambda: {(): self._wire_started}
+        )
+        registry.read_gauge(
+            "voicegate_half_open_calls", "Calls answered and not connected.", lambda: {(): self._count_half_open()}
+        )
+        registry.read_counter(
+            "voicegate_half_open_refused_total",
+            "Offers refused because their sender has too many calls that never connected.",
+            lambda: {(): self._refused_half_open},
+        )
+
+    def _check_half_open(self, holder: str) -> None:
+        """Whoever only posts offers must not use up everybody's room."""
+        self._count_half_open()
+        count = sum(other == holder for other in self._half_open.values())
+        if holder and count >= MAX_HALF_OPEN_CALLS:
+            self._refused_half_open += 1
+            raise TooManyCallsError(f"{count} of at most {MAX_HALF_OPEN_CALLS}")
+
+    def _count_half_open(self) -> int:
+        self._half_open = {
+            session: holder
+            for session, holder in self._half_open.items()
+            if session.timeline.secured is None and session.end_reason is None
+        }
+        return len(self._half_open)
+
+
+class Calls:
+    """All calls that a request may be about, as signaling sees them. `slots` are those of this process."""
+
+    def __init__(self, own: OwnCalls, slots: range, control: ControlChannel, peers: PeerClient) -> None:
+        self.answer = own.answer
+        self.converse = own.converse
+        self._own = own
+        self._slots = slots
+        self._control = control
+        self._peers = peers
+
+    async def hang_up(self, call_id: str, reason: str) -> bool:
+        """End a call, wherever it lives. False if nobody has it; raises OwnerUnreachableError."""
+        if await self._own.hang_up(call_id, reason):
+            return True
+        owner = await self._owner(call_id)
+        return owner is not None and await self._peers.hang_up(owner, call_id)
+
+    @asynccontextmanager
+    async def attach(self, call_id: str, controller: Controller) -> AsyncIterator[Attachment]:
+        """Attach a controller to a call, wherever it lives. Raises CallNotFoundError and OwnerUnreachableError."""
+        owner = await self._owner(call_id)
+        attached = (
+            self._own.attach(call_id, controller) if owner is None else self._peers.attach(owner, call_id, controller)
+        )
+        async with attached as attachment:
+            yield attachment
 
     def ready(self) -> bool:
         """Whether an offer made now would be answered."""
-        return not (self._control.stop_requested.is_set() or self._transceiver.is_full or self._transceiver.is_draining)
+        return self._own.has_room and not self._control.stop_requested.is_set()
 
     async def metrics_text(self) -> str:
         """The counters of every process of this machine."""
         return render(await self._control.ask("metrics"))
 
+    async def _owner(self, call_id: str) -> HopAddress | None:
+        """Where the transceiver listens that may have this call, None for a call that nobody else can have. Raises
+        OwnerUnreachableError."""
+        matched = _CALL_ID.fullmatch(call_id)
+        if matched is None or int(matched[1], 16) in self._slots:
+            return None
+        try:
+            with trio.fail_after(ASK_LIMIT_S):
+                address = await self._control.ask("owner", int(matched[1], 16))
+        except (ChannelClosedError, trio.TooSlowError) as error:
+            raise OwnerUnreachableError("nobody knows who has the call") from error
+        return None if address is None else parse_address(address, "owner")
+
 
 class _Handle:
-    """One call."""
+    """One call over WebRTC."""
 
     def __init__(self, session: Session, answer_sdp: str, metadata: Mapping[str, object]) -> None:
         self._session = session
@@ -90,3 +241,28 @@ class _Handle:
     async def wait_ended(self) -> str:
         """Wait for the end and say why."""
         return await self._session.wait_ended()
+
+
+class _HubAttachment:
+    """A controller at a call of this process."""
+
+    def __init__(self, call: Session | WireCall, hub: EventHub, controller: Controller) -> None:
+        self._call = call
+        self._hub = hub
+        self._controller = controller
+
+    async def receive(self, text: str | bytes) -> None:
+        """One event of the controller."""
+        self._hub.receive(self._controller, text)
+
+    async def wait_ended(self) -> str:
+        """Wait for the end and say why."""
+        return await self._call.wait_ended()
+
+
+def _holder(context: RequestContext) -> str:
+    """Whom a call that never connects is charged to. Behind a loopback address there may be everybody: a proxy."""
+    if context.holder:
+        return context.holder
+    address = context.origin.address or context.client_host
+    return "" if is_loopback(address) else address

@@ -32,11 +32,13 @@ from voicegate.config import (
 from voicegate.relay import RECOVERIES
 from voicegate.routing import ConfigurationError, Registry
 from voicegate.routing.limits import MAX_RELAY_WORKERS
-from voicegate.signaling import Steering, parse_ingresses, parse_networks
+from voicegate.signaling import Steering, parse_api_keys, parse_ingresses, parse_networks
 from voicegate.store.link import check_redis_url
 
 MAX_TRANSCEIVERS = 64
 """Transceiver processes of one machine. There is one for each core, and the largest machines have about this many."""
+
+_NOBODY_ELSE = Registry()
 
 LAST_VIP = 0xFF
 """A VIP's number has one octet in a hop entry."""
@@ -67,8 +69,19 @@ class RelayPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class ApiPlan:
+    """Who may use the API: holders of `keys`, which are read again from `keys_file` when SIGHUP comes, and anybody if
+    it `is_open` and there are no keys."""
+
+    keys: tuple[str, ...] = ()
+    keys_file: Path | None = None
+    is_open: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class TransceiverPlan:
-    """`count` processes behind one HTTP and one signaling port. `slots` are shared by them; None leases them (Redis).
+    """`count` processes behind one HTTP and one signaling port. `peer` is where the first one listens for others, and
+    `others` are those that are not started here. `slots` are shared by them; None leases them (Redis).
     `ingresses` are the relays that answers may name (None: those that are started beside them), `relays` the only hop
     addresses to accept bundles from, or empty for any that authenticates."""
 
@@ -76,6 +89,7 @@ class TransceiverPlan:
     http: HostPort
     signal: HostPort
     hop: HostPort
+    peer: HostPort
     count: int
     cluster: int
     slots: tuple[int, int] | None
@@ -89,6 +103,8 @@ class TransceiverPlan:
     certificate_pem: str
     tls_cert: str | None
     tls_key: str | None
+    api: ApiPlan
+    others: Registry = field(default_factory=Registry)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +223,7 @@ def plan_transceiver(words: argparse.Namespace) -> Plan:
         parse_number(words.generation, "--generation", 0, 0xFF),
         ingresses=ingresses,
         relays=tuple((resolve_host(relay.host, "--relays"), relay.port) for relay in relays),
+        others=read_registry(words.registry) if words.registry else _NOBODY_ELSE,
     )
     secret, secret_file = _shared_secret(words)
     return Plan(secret, (), (transceivers,), None, secret_file, **_common(words))
@@ -228,6 +245,7 @@ def _plan_transceivers(  # noqa: PLR0913, PLR0917 - what differs between the two
     *,
     ingresses: tuple[dict[str, Any], ...] | None = None,
     relays: tuple[tuple[str, int], ...] = (),
+    others: Registry = _NOBODY_ELSE,
 ) -> TransceiverPlan:
     try:
         load_agent(words.agent)
@@ -238,6 +256,7 @@ def _plan_transceivers(  # noqa: PLR0913, PLR0917 - what differs between the two
     second = parse_switch(words.second_ingress, "--second-ingress")
     if ingresses is not None:
         Steering(parse_ingresses(list(ingresses)), words.default_ingress, second=second)
+    peer_port = getattr(words, "peer_port", None)
     count = parse_count(words.transceivers, "--transceivers", MAX_TRANSCEIVERS)
     if slots is not None and slots[1] - slots[0] + 1 < count:
         raise ConfigurationError(f"--slots: {count} transceivers need a slot each")
@@ -246,6 +265,7 @@ def _plan_transceivers(  # noqa: PLR0913, PLR0917 - what differs between the two
         http=HostPort(host, parse_port(words.http_port, "--http-port")),
         signal=HostPort(host, parse_port(words.signal_port, "--signal-port")),
         hop=hop,
+        peer=HostPort(hop.host, hop.port if peer_port is None else parse_port(peer_port, "--peer-port")),
         count=count,
         cluster=cluster,
         slots=slots,
@@ -259,7 +279,31 @@ def _plan_transceivers(  # noqa: PLR0913, PLR0917 - what differs between the two
         certificate_pem=read_certificate(words.certificate),
         tls_cert=words.tls_cert,
         tls_key=words.tls_key,
+        api=_plan_api(words, host),
+        others=others,
     )
+
+
+def _plan_api(words: argparse.Namespace, host: str) -> ApiPlan:
+    is_open = parse_switch(words.open, "--open")
+    if words.api_keys_file is None:
+        # Whoever reaches a loopback address is on this machine, and asked for no more than `voicegate up`.
+        return ApiPlan(is_open=is_open or ipaddress.ip_address(host).is_loopback)
+    if is_open:
+        raise ConfigurationError("--open and --api-keys-file exclude each other: keys would keep nobody out")
+    path = Path(words.api_keys_file)
+    return ApiPlan(read_api_keys(path), path, is_open=False)
+
+
+def read_api_keys(path: Path) -> tuple[str, ...]:
+    """The API keys in a file. Raises ConfigurationError, which never repeats one."""
+    try:
+        return parse_api_keys(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "not text"
+        raise ConfigurationError(f"--api-keys-file: cannot read {str(path)!r}: {why}") from error
+    except ConfigurationError as error:
+        raise ConfigurationError(f"--api-keys-file: {str(path)!r}: {error}") from error
 
 
 _LOOPBACK = HostPort("127.0.0.1", 0)

@@ -29,9 +29,10 @@ PORT_ATTEMPTS = 20
 
 @dataclass(frozen=True, slots=True)
 class TransceiverSockets:
-    """One hop socket for each process; all share the two listening ones."""
+    """A hop socket and an internal listening one for each process; all share the two public listening ones."""
 
     hops: tuple[socket.socket, ...]
+    peers: tuple[socket.socket, ...]
     http: socket.socket
     signal: socket.socket
 
@@ -57,9 +58,12 @@ def open_transceiver_sockets(plan: TransceiverPlan) -> Iterator[TransceiverSocke
     """The sockets of the transceivers, as above."""
     with ExitStack() as stack:
         hops = [stack.enter_context(_udp(_nth(plan.hop, index), "--hop-port")) for index in range(plan.count)]
+        peers = [
+            stack.enter_context(open_listener(_nth(plan.peer, index), "--peer-port")) for index in range(plan.count)
+        ]
         http = stack.enter_context(open_listener(plan.http, "--http-port"))
         signal = stack.enter_context(open_listener(plan.signal, "--signal-port"))
-        yield TransceiverSockets(tuple(hops), http, signal)
+        yield TransceiverSockets(tuple(hops), tuple(peers), http, signal)
 
 
 def open_listener(address: HostPort, flag: str) -> socket.socket:

@@ -7,7 +7,7 @@
  4. SIGTERM or `/drain`: no new callers, and the end when the last one is gone or the time is up. SIGINT or a second
     SIGTERM: the end. Every child is told to stop and has some seconds to say goodbye to its callers.
 
-SIGHUP reads the file with the fleet's secrets again.
+SIGHUP reads the files with the fleet's secrets and with API keys again.
 """
 
 import logging
@@ -16,8 +16,9 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import trio
@@ -27,7 +28,8 @@ from voicegate.net import Child, ChildDied, Snapshot, merge, render
 from voicegate.relay import RelayConfig, RelayHost, RelayIdentity, WorkerSockets
 from voicegate.routing import ConfigurationError, FleetKeys, Registry, TransceiverRecord
 from voicegate.store import SlotLeases
-from voicegate.up.plan import Plan, plain_ingress
+from voicegate.store.link import StoreDownError
+from voicegate.up.plan import Plan, TransceiverPlan, plain_ingress, read_api_keys
 from voicegate.up.sockets import (
     TransceiverSockets,
     address_of,
@@ -111,7 +113,8 @@ class Supervisor:
         self._stopping = trio.Event()
         self._draining = trio.Event()
         self._is_standing = False
-        self._leases: list[SlotLeases] = []
+        self._leases: dict[int, SlotLeases] = {}
+        """By the region whose slots are leased."""
 
     # From start to end.
 
@@ -141,7 +144,7 @@ class Supervisor:
             async with trio.open_nursery() as goodbyes:
                 for host in self.relays:
                     goodbyes.start_soon(host.fleet.stop)
-                for leases in self._leases:
+                for leases in self._leases.values():
                     goodbyes.start_soon(leases.give_back)
             relays.cancel_scope.cancel()
 
@@ -152,16 +155,20 @@ class Supervisor:
         shares = []
         for plan, of_plan in zip(self._plan.transceivers, sockets, strict=True):
             hops = [(hop.host, hop.port) for hop in map(address_of, of_plan.hops)]
+            peers = [(peer.host, peer.port) for peer in map(address_of, of_plan.peers)]
             if plan.slots is not None or self._plan.redis is None:
-                shares.append(share_slots(plan, hops))
+                shares.append(share_slots(plan, hops, peers))
                 continue
             keys = FleetKeys.parse(self._plan.secret)
             leases = SlotLeases(self._plan.redis, keys.flow_keys, keys.current, plan.cluster)
             host = plan.name or socket.gethostname()
-            taken = [await leases.take(f"{host}/{index}@{hop}", hop) for index, hop in enumerate(hops)]
+            taken = [
+                await leases.take(f"{host}/{index}@{hop}", hop, peer)
+                for index, (hop, peer) in enumerate(zip(hops, peers, strict=True))
+            ]
             shares.append(tuple(taken))
             nursery.start_soon(self._keep_leases, leases, len(shares) - 1, nursery)
-            self._leases.append(leases)
+            self._leases[len(shares) - 1] = leases
         return shares
 
     async def _keep_leases(self, leases: SlotLeases, region: int, nursery: trio.Nursery) -> None:
@@ -170,7 +177,8 @@ class Supervisor:
 
         async def lease_again(name: str) -> None:
             fleet = self.transceivers[region]
-            await fleet.move(name, await leases.take(name, fleet.hop_of(name)))
+            record = fleet.record_of(name)
+            await fleet.move(name, await leases.take(name, record.hop, record.peer))
 
         await leases.keep(lambda name: nursery.start_soon(lease_again, name))
 
@@ -208,7 +216,7 @@ class Supervisor:
         shares: list[tuple[TransceiverRecord, ...]],
         nursery: trio.Nursery,
     ) -> list[Region]:
-        regions = []
+        regions: list[Region] = []
         ingresses = self._local_ingresses(relay_sockets)
         for plan, of_plan, share in zip(self._plan.transceivers, sockets, shares, strict=True):
             relays = plan.relays or tuple(
@@ -220,13 +228,31 @@ class Supervisor:
             known = plan.ingresses if plan.ingresses is not None else ingresses
             default = plan.default_ingress or (plan.name if any(each["name"] == plan.name for each in known) else None)
             region = Region.of(plan, of_plan, share, known, relays, default)
-            fleet = TransceiverFleet(region, self._plan.secret, self._metrics_snapshot)
+            somebody_else = partial(self._somebody_else, len(regions), plan)
+            fleet = TransceiverFleet(region, self._plan.secret, plan.api, self._metrics_snapshot, somebody_else)
+            if not (plan.api.keys or plan.api.is_open):
+                log.warning(
+                    "there are no API keys, so %sv1/realtime refuses everybody: give --api-keys-file, or --open on. "
+                    "The page works as it is",
+                    region.http,
+                )
             self.transceivers.append(fleet)
             regions.append(region)
         async with trio.open_nursery() as starting:
             for fleet in self.transceivers:
                 starting.start_soon(fleet.start, nursery)
         return regions
+
+    async def _somebody_else(self, region: int, plan: TransceiverPlan, slot: int) -> TransceiverRecord | None:
+        """Which transceiver elsewhere holds a slot of this region's cluster."""
+        for record in plan.others.transceivers:
+            if record.cluster == plan.cluster and record.holds(slot):
+                return record
+        try:
+            return await self._leases[region].holder(slot) if region in self._leases else None
+        except StoreDownError as error:
+            log.warning("nobody knows who holds slot %d: %s", slot, error)
+            return None
 
     def _local_ingresses(self, sockets: list[tuple[WorkerSockets, ...]]) -> tuple[dict[str, Any], ...]:
         """The relays with public addresses that are started beside the transceivers, as answers name them."""
@@ -262,7 +288,7 @@ class Supervisor:
         """Do what signals say."""
         async for number in signals:
             if number == signal.SIGHUP:
-                await self._read_secret_again()
+                await self._read_again()
             elif not self._is_standing:
                 everything.cancel()
             elif number == signal.SIGINT or self._draining.is_set():
@@ -292,17 +318,33 @@ class Supervisor:
             await self._stopping.wait()
             nursery.cancel_scope.cancel()
 
-    async def _read_secret_again(self) -> None:
-        if self._plan.secret_file is None:
-            log.warning("SIGHUP: there is no --secret-file to read again")
-            return
+    async def _read_again(self) -> None:
+        files = [fleet.api.keys_file for fleet in self.transceivers if fleet.api.keys_file is not None]
+        if self._plan.secret_file is None and not files:
+            log.warning("SIGHUP: there is no --secret-file and no --api-keys-file to read again")
+        if self._plan.secret_file is not None:
+            await self._read_secret_again(self._plan.secret_file)
+        if files:
+            await self._read_api_keys_again(files[0])
+
+    async def _read_api_keys_again(self, path: Path) -> None:
         try:
-            secret, _ = read_secret(None, self._plan.secret_file)
+            keys = read_api_keys(path)
+        except ConfigurationError as error:
+            log.error("SIGHUP: %s; the API keys stay as they are", error)
+            return
+        for fleet in self.transceivers:
+            await fleet.use_api_keys(replace(fleet.api, keys=keys))
+        log.info("SIGHUP: %d API keys", len(keys))
+
+    async def _read_secret_again(self, path: Path) -> None:
+        try:
+            secret, _ = read_secret(None, path)
         except ConfigurationError as error:
             log.error("SIGHUP: %s; the secrets stay as they are", error)
             return
         keys = FleetKeys.parse(secret)
-        for leases in self._leases:
+        for leases in self._leases.values():
             leases.use_keys(keys.flow_keys, keys.current)
         for host in self.relays:
             await host.use_secret(secret)

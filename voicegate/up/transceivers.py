@@ -12,7 +12,7 @@ from voicegate.config import HostPort
 from voicegate.net import Child, ChildDied, Snapshot, spawn
 from voicegate.routing import HopAddress, TransceiverRecord
 from voicegate.transceiver.config import TransceiverConfig
-from voicegate.up.plan import TransceiverPlan
+from voicegate.up.plan import ApiPlan, TransceiverPlan
 from voicegate.up.sockets import TransceiverSockets, address_of
 
 MODULE = "voicegate.up.transceiver_process"
@@ -43,14 +43,16 @@ class StartError(Exception):
     """A process ended before it was ready for the first time; what it said is in the log."""
 
 
-def share_slots(plan: TransceiverPlan, hops: Sequence[HopAddress]) -> tuple[TransceiverRecord, ...]:
+def share_slots(
+    plan: TransceiverPlan, hops: Sequence[HopAddress], peers: Sequence[HopAddress]
+) -> tuple[TransceiverRecord, ...]:
     """Each transceiver holds an equal share of the slots."""
     first, last = plan.slots or (0, 0xFFFF)
     total = last - first + 1
     records = []
-    for index, hop in enumerate(hops):
+    for index, (hop, peer) in enumerate(zip(hops, peers, strict=True)):
         slots = (first + total * index // plan.count, first + total * (index + 1) // plan.count - 1)
-        records.append(TransceiverRecord(_name(plan, index), plan.cluster, (slots,), plan.generation, hop))
+        records.append(TransceiverRecord(_name(plan, index), plan.cluster, (slots,), plan.generation, hop, peer))
     return tuple(records)
 
 
@@ -140,11 +142,14 @@ def _url(scheme: str, sock: Any, plan: TransceiverPlan, advertise: HostPort) -> 
 
 @dataclass(slots=True)
 class TransceiverFleet:
-    """Keeps the processes of a region. `metrics` answers for everybody, since any process may be asked."""
+    """Keeps the processes of a region. `metrics` answers for everybody, since any process may be asked;
+    `somebody_else` knows who holds a slot that none of ours does."""
 
     region: Region
     secret: str
+    api: ApiPlan
     metrics: Callable[[], Awaitable[Snapshot]]
+    somebody_else: Callable[[int], Awaitable[TransceiverRecord | None]]
     _children: dict[str, Child] = field(default_factory=dict)
     _stopping: trio.Event = field(default_factory=trio.Event)
     _is_draining: bool = False
@@ -177,16 +182,25 @@ class TransceiverFleet:
 
     async def _keep(self, index: int, *, task_status: trio.TaskStatus[None]) -> None:
         name, sockets = self.region.registry[index].name, self.region.sockets
-        lent = {"hop": sockets.hops[index], "http": sockets.http, "signal": sockets.signal}
+        lent = {
+            "hop": sockets.hops[index],
+            "peer": sockets.peers[index],
+            "http": sockets.http,
+            "signal": sockets.signal,
+        }
         pause_s = FIRST_PAUSE_S
         was_ready = False
         while not self._stopping.is_set():
             began = trio.current_time()
             status = None
-            configuration = {**self._configuration(index), "secret": self.secret}
+            configuration = {
+                "transceiver": {**self._configuration(index), "secret": self.secret},
+                "api_keys": list(self.api.keys),
+                "is_open": self.api.is_open,
+            }
             async with spawn(name, MODULE, configuration=configuration, sockets=lent) as child:
                 child.answer("metrics", lambda _: self.metrics())
-                child.answer("hang_up", self._hang_up)
+                child.answer("owner", self._owner)
                 if await self._is_ready(child):
                     self._children[name] = child
                     if self._is_draining:
@@ -215,9 +229,9 @@ class TransceiverFleet:
             )
         return configuration.to_json()
 
-    def hop_of(self, name: str) -> HopAddress:
-        """Where a transceiver takes bundles."""
-        return next(record.hop for record in self.region.registry if record.name == name)
+    def record_of(self, name: str) -> TransceiverRecord:
+        """What a transceiver was started with."""
+        return next(record for record in self.region.registry if record.name == name)
 
     async def move(self, name: str, record: TransceiverRecord) -> None:
         """Have a transceiver begin anew, with the slots of this record."""
@@ -275,13 +289,14 @@ class TransceiverFleet:
         for _, child in self.children():
             await child.notify("secret", secret)
 
-    async def _hang_up(self, call_id: Any) -> bool:
-        """Have whichever transceiver holds the call end it. False if none does."""
+    async def use_api_keys(self, api: ApiPlan) -> None:
+        """Take these API keys from now on."""
+        self.api = api
         for _, child in self.children():
-            with trio.move_on_after(ASK_LIMIT_S):
-                try:
-                    if await child.ask("hang_up", call_id):
-                        return True
-                except ChildDied:
-                    continue
-        return False
+            await child.notify("api_keys", list(api.keys))
+
+    async def _owner(self, slot: Any) -> str | None:
+        """Where to ask about a call of this slot; None if nobody has it."""
+        records = [self._moved.get(record.name, record) for record in self.region.registry]
+        record = next((each for each in records if each.holds(slot)), None) or await self.somebody_else(slot)
+        return None if record is None or record.peer is None else str(HostPort(*record.peer))
