@@ -61,14 +61,15 @@ is_available = _recvmmsg is not None and _sendmmsg is not None
 
 
 class Memory:
-    """Zeroed memory of a fixed address, as octets and as 64-bit words."""
+    """Zeroed memory of a fixed address, as octets and as 64-bit words. `pointer` is the address as C has it."""
 
-    __slots__ = ("_holder", "address", "octets", "words")
+    __slots__ = ("_holder", "address", "octets", "pointer", "words")
 
     def __init__(self, octets: int) -> None:
         padded = (octets + 7) & ~7
         self._holder = (ctypes.c_char * padded)()
         self.address = ctypes.addressof(self._holder)
+        self.pointer = self.address.to_bytes(8, "little")
         self.octets = memoryview(self._holder).cast("B")
         self.words = self.octets.cast("Q")
 
@@ -147,13 +148,15 @@ class ReceiveBatch:
 class SendBatch:
     """Up to `count` messages of up to `pieces` pieces each, to be gathered in lists.
 
-    `names` has the address of each message's name, which must stay where it is until it is sent, and `pieces` the
-    address and length of each piece. Where a message has one piece, append to both; where it has several, use `add`.
+    `names` has the packed address (`Memory.pointer`) of each message's name, which must stay where it is until it is
+    sent, `places` the address of each piece and `lengths` its length. Where a message has one piece, append to all
+    three; where it has several, use `add`.
     """
 
     def __init__(self, sock: socket.socket, count: int, pieces: int = 1) -> None:
-        self.names: list[int] = []
-        self.pieces: list[int] = []
+        self.names: list[bytes] = []
+        self.places: list[int] = []
+        self.lengths: list[int] = []
         self.sent = 0
         self.dropped_buffer_full = 0
         self.dropped_refused = 0
@@ -166,22 +169,26 @@ class SendBatch:
             self._messages.words[WORDS * index + 2] = self._pieces.address + index * 16
             self._messages.words[WORDS * index + 3] = 1
 
-    def add(self, name: int, pieces: list[int]) -> None:
+    def add(self, name: bytes, places: Sequence[int], lengths: Sequence[int]) -> None:
         """One message of several pieces. A batch whose messages are added is not to be appended to."""
         message = WORDS * len(self.names)
-        self._messages.words[message + 2] = self._pieces.address + 8 * len(self.pieces)
-        self._messages.words[message + 3] = len(pieces) // 2
+        self._messages.words[message + 2] = self._pieces.address + 16 * len(self.places)
+        self._messages.words[message + 3] = len(places)
         self.names.append(name)
-        self.pieces += pieces
+        self.places += places
+        self.lengths += lengths
 
     def send(self) -> None:
         """Send what was gathered. What the kernel does not take at once is dropped and counted."""
         assert _sendmmsg is not None  # noqa: S101 - see is_available
         count = len(self.names)
-        self._messages.words[: WORDS * count : WORDS] = array("Q", self.names)
-        self._pieces.words[: len(self.pieces)] = array("Q", self.pieces)
+        pieces_end = 2 * len(self.places)
+        self._messages.words[: WORDS * count : WORDS] = memoryview(b"".join(self.names)).cast("Q")
+        self._pieces.words[:pieces_end:2] = array("Q", self.places)
+        self._pieces.words[1:pieces_end:2] = array("Q", self.lengths)
         self.names.clear()
-        self.pieces.clear()
+        self.places.clear()
+        self.lengths.clear()
         done = 0
         while done < count:
             address = self._messages.address + done * MESSAGE_OCTETS
