@@ -49,8 +49,6 @@ def _find(name: str) -> Callable[..., int] | None:
     function = getattr(ctypes.CDLL(None, use_errno=True), name, None)
     if function is None:
         return None
-    pointer_or_flags = [ctypes.c_void_p] if name == "recvmmsg" else []
-    function.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int, *pointer_or_flags]
     function.restype = ctypes.c_int
     return function  # type: ignore[no-any-return]
 
@@ -58,6 +56,9 @@ def _find(name: str) -> Callable[..., int] | None:
 _recvmmsg, _sendmmsg = _find("recvmmsg"), _find("sendmmsg")
 is_available = _recvmmsg is not None and _sendmmsg is not None
 """Whether this machine has both calls in the layout that is used here."""
+
+_FLAGS = ctypes.c_int(socket.MSG_DONTWAIT)
+"""Arguments are C objects that were made before: to make those of one call out of numbers costs as much as the call."""
 
 
 class Memory:
@@ -83,8 +84,6 @@ class ReceiveBatch:
         self.failures = 0
         self._names = Memory(count * NAME_OCTETS)
         self._is_v4 = sock.family == socket.AF_INET
-        self._count = count
-        self._descriptor = sock.fileno()
         self._pieces = Memory(count * 16)
         self._messages = Memory(count * MESSAGE_OCTETS)
         for index in range(count):
@@ -104,6 +103,13 @@ class ReceiveBatch:
         self._control = Memory(CONTROL_OCTETS)
         sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
         self._messages.words[4] = self._control.address
+        self._arguments = (
+            ctypes.c_int(sock.fileno()),
+            ctypes.c_void_p(self._messages.address),
+            ctypes.c_uint(count),
+            _FLAGS,
+            None,
+        )
 
     def lengths(self, count: int) -> list[int]:
         """How long each of the first `count` datagrams is; `slot_octets` is one that did not fit."""
@@ -135,7 +141,7 @@ class ReceiveBatch:
         """Take what waits, at most `count`; how many came. Never blocks; passing errors count as nothing."""
         assert _recvmmsg is not None  # noqa: S101 - see is_available
         self._messages.words[5] = CONTROL_OCTETS
-        received = _recvmmsg(self._descriptor, self._messages.address, self._count, socket.MSG_DONTWAIT, None)
+        received = _recvmmsg(*self._arguments)
         if received >= 0:
             return received
         code = ctypes.get_errno()
@@ -160,7 +166,6 @@ class SendBatch:
         self.sent = 0
         self.dropped_buffer_full = 0
         self.dropped_refused = 0
-        self._descriptor = sock.fileno()
         self._pieces = Memory(count * pieces * 16)
         self._messages = Memory(count * MESSAGE_OCTETS)
         name_octets = 16 if sock.family == socket.AF_INET else 28
@@ -168,6 +173,9 @@ class SendBatch:
             self._messages.words[WORDS * index + 1] = name_octets
             self._messages.words[WORDS * index + 2] = self._pieces.address + index * 16
             self._messages.words[WORDS * index + 3] = 1
+        self._descriptor = ctypes.c_int(sock.fileno())
+        self._from = ctypes.c_void_p(self._messages.address)
+        self._to_send = ctypes.c_uint()
 
     def add(self, name: bytes, places: Sequence[int], lengths: Sequence[int]) -> None:
         """One message of several pieces. A batch whose messages are added is not to be appended to."""
@@ -191,8 +199,9 @@ class SendBatch:
         self.lengths.clear()
         done = 0
         while done < count:
-            address = self._messages.address + done * MESSAGE_OCTETS
-            sent = _sendmmsg(self._descriptor, address, count - done, socket.MSG_DONTWAIT)
+            self._from.value = self._messages.address + done * MESSAGE_OCTETS
+            self._to_send.value = count - done
+            sent = _sendmmsg(self._descriptor, self._from, self._to_send, _FLAGS)
             if sent > 0:
                 done += sent
                 self.sent += sent

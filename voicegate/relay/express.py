@@ -313,7 +313,7 @@ class Express:
         slot_octets, start = batch.slot_octets, batch.memory.address
         place = start
         handed_over = 0
-        columns = zip(batch.names(received), batch.lengths(received), batch.first_octets(received), strict=True)
+        columns = zip(batch.names(received), batch.lengths(received), batch.first_octets(received))  # noqa: B905 - strict takes 0.1 us
         for name, length, first_octet in columns:
             lane = lane_of(name)
             if lane is None or first_octet < STUN_END or not 0 < length < slot_octets:
@@ -380,7 +380,7 @@ class Express:
         slot_octets, octets = batch.slot_octets, batch.memory.octets
         peer_of, known_addresses, check = self._peers.get, self._router.addresses, self._check
         slot = 0
-        for name, length in zip(batch.names(received), batch.lengths(received), strict=True):
+        for name, length in zip(batch.names(received), batch.lengths(received)):  # noqa: B905 - strict takes 0.1 us
             towards = peer_of(name)
             if length >= slot_octets:
                 self.too_long += 1
