@@ -239,6 +239,17 @@ def test_a_batch_that_is_too_big_for_a_bundle_makes_several(rig: Rig) -> None:
     assert [rig.to_transceivers[0][0, data] for data in big] == [1] * 7
 
 
+def test_packets_for_clients_are_never_cut_to_pieces() -> None:
+    rig = Rig(batched=True)
+    try:
+        ip_mtu_discover, probe = 10, 3
+        assert rig.public.getsockopt(socket.IPPROTO_IP, ip_mtu_discover) == probe
+        # The hop is left as it is: a packet that is too big to share a bundle travels in whatever size it needs.
+        assert rig.hop.getsockopt(socket.IPPROTO_IP, ip_mtu_discover) != probe
+    finally:
+        rig.close()
+
+
 async def test_one_bundle_for_clients_at_two_public_addresses_reaches_each_by_its_own() -> None:
     secret = "33" * 32
     keys = FleetKeys.from_secret(bytes.fromhex(secret))

@@ -40,6 +40,8 @@ CONTROL_OCTETS = 64
 _SO_TIMESTAMPNS, _TIMESTAMP_OCTETS = 35, 32
 """The option, which is also the type of its control message: length, level and type, then seconds and nanoseconds."""
 
+_IP_MTU_DISCOVER, _IP_PMTUDISC_PROBE = 10, 3
+
 _PASSING_ERRORS = frozenset({errno.EAGAIN, errno.EINTR, errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH})
 
 
@@ -59,6 +61,16 @@ is_available = _recvmmsg is not None and _sendmmsg is not None
 
 _FLAGS = ctypes.c_int(socket.MSG_DONTWAIT)
 """Arguments are C objects that were made before: to make those of one call out of numbers costs as much as the call."""
+
+
+def never_fragment(sock: socket.socket) -> None:
+    """Send packets of an IPv4 socket whole or not at all (DF), whatever ICMP says of the path.
+
+    What may be cut to pieces needs an identification, which the kernel draws from a counter that all senders share:
+    8 % of a short packet's way out. IPv6 has none.
+    """
+    if sock.family == socket.AF_INET:
+        sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _IP_PMTUDISC_PROBE)
 
 
 class Memory:

@@ -25,7 +25,7 @@ from typing import Any
 
 import trio
 
-from voicegate.net import Memory, MetricsRegistry, ReceiveBatch, SendBatch, pack_name
+from voicegate.net import Memory, MetricsRegistry, ReceiveBatch, SendBatch, mmsg, pack_name
 from voicegate.net.limits import (
     BATCH_MESSAGES,
     FAST_BATCH_DATAGRAMS,
@@ -163,6 +163,8 @@ class Express:
         self._towards: dict[HopAddress, Towards] = {}
         self._peers: dict[Name, Towards] = {}
         slot_octets = MAX_DATAGRAM_OCTETS
+        for sock in public_sockets:
+            mmsg.never_fragment(sock)
         self._from_clients = [ReceiveBatch(sock, FAST_BATCH_DATAGRAMS, slot_octets) for sock in public_sockets]
         self._outlets = [SendBatch(sock, BATCH_MESSAGES) for sock in public_sockets]
         self._from_hop = ReceiveBatch(hop_socket, FAST_BATCH_DATAGRAMS, slot_octets)
