@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import socket
 from collections import Counter
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from tests.relay.conftest import DTLS, KEYS, RTP, binding_request, binding_response
 from voicegate.net import DatagramPort, mmsg, open_datagram_socket
-from voicegate.relay import FlowTable, Router
+from voicegate.relay import FlowTable, RelayConfig, RelayWorker, Router
 from voicegate.relay.express import Express
 from voicegate.relay.limits import OWNER_SILENCE_S
 from voicegate.relay.worker import _HopSide, _PublicSide
@@ -22,11 +23,13 @@ from voicegate.routing import (
     ANSWERED,
     RELEASED,
     VALIDATED,
+    FleetKeys,
     Hint,
     HintKind,
     HopReceiver,
     HopRefusal,
     HopSender,
+    Registry,
     SlotTable,
     TransceiverRecord,
     pack_entry,
@@ -234,6 +237,45 @@ def test_a_batch_that_is_too_big_for_a_bundle_makes_several(rig: Rig) -> None:
     rig.relay()
     assert rig.bundles == [2, 2, 2, 1]
     assert [rig.to_transceivers[0][0, data] for data in big] == [1] * 7
+
+
+def test_packets_for_clients_are_never_cut_to_pieces() -> None:
+    rig = Rig(batched=True)
+    try:
+        ip_mtu_discover, probe = 10, 3
+        assert rig.public.getsockopt(socket.IPPROTO_IP, ip_mtu_discover) == probe
+        # The hop is left as it is: a packet that is too big to share a bundle travels in whatever size it needs.
+        assert rig.hop.getsockopt(socket.IPPROTO_IP, ip_mtu_discover) != probe
+    finally:
+        rig.close()
+
+
+async def test_one_bundle_for_clients_at_two_public_addresses_reaches_each_by_its_own() -> None:
+    secret = "33" * 32
+    keys = FleetKeys.from_secret(bytes.fromhex(secret))
+    families = (socket.AF_INET, socket.AF_INET6)
+    hop, transceiver = (open_datagram_socket("127.0.0.1", 0) for _ in range(2))
+    publics, clients = ([open_datagram_socket(LOOPBACK[family], 0) for family in families] for _ in range(2))
+    record = TransceiverRecord("t", 0, ((0, 9),), 1, transceiver.getsockname())
+    addresses = [client.getsockname() for client in clients]
+    entries = [
+        pack_entry(host, port, vip, 0, 0, ANSWERED | VALIDATED) for vip, (host, port, *_) in enumerate(addresses)
+    ]
+    sender: HopSender[None] = HopSender(keys.current, keys.hop_keys[keys.current], 0x8000, 1)
+    config = RelayConfig(0, secret, Registry((record,)))
+    with ExitStack() as stack:
+        for sock in (hop, transceiver, *publics, *clients):
+            stack.enter_context(sock)
+        worker = RelayWorker(config, 0, publics, hop, batched=True)
+        assert worker._express is not None
+        # The first bundle makes the flows anew, the others find lanes: all of one address, or of both.
+        for turn in (entries, entries, entries[:1], entries[1:], entries[::-1]):
+            transceiver.sendto(sender.bundle([(entry, RTP) for entry in turn]), hop.getsockname())
+            assert worker._express.downlink_batch() == 1
+            for entry, public, client in zip(entries, publics, clients, strict=True):
+                expected = [(RTP, public.getsockname())] if entry in turn else []
+                assert drain(client) == expected
+        assert [len(lanes) for lanes in worker._express._lanes] == [1, 1]
 
 
 def test_a_full_batch_and_more(rig: Rig) -> None:

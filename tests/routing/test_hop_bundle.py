@@ -120,8 +120,20 @@ def test_a_bundle_sealed_in_place_is_the_same_bundle(receiver: HopReceiver) -> N
 
 
 def test_a_reader_may_use_the_bundle_where_it_lies(sender: HopSender[str], receiver: HopReceiver) -> None:
-    buffer = bytearray(sender.bundle([(ENTRY, b"hello"), (ENTRY, b"")]))
-    assert receiver.check_untrusted(memoryview(buffer), PEER) == (ENTRY, 5, ENTRY, 0)
+    bundle = sender.bundle([(ENTRY, b"hello"), (ENTRY, b"")])
+    buffer = memoryview(bytes(100) + bundle + b"something else")
+    table = receiver.check_untrusted(buffer, PEER, 100, 100 + len(bundle))
+    assert not isinstance(table, HopRefusal)
+    entries, lengths, place = table
+    assert (list(entries), list(lengths)) == ([ENTRY, ENTRY], [5, 0])
+    assert bytes(buffer[place : place + 5]) == b"hello"
+
+
+def test_what_lies_behind_a_bundle_does_not_complete_it(sender: HopSender[str], receiver: HopReceiver) -> None:
+    bundle = memoryview(sender.bundle([(ENTRY, b"hello"), (ENTRY, b"you")]))
+    for end in range(len(bundle)):
+        refusal = receiver.check_untrusted(bundle, PEER, 0, end)
+        assert refusal in {HopRefusal.MALFORMED, HopRefusal.LENGTH}
 
 
 @settings(deadline=None, max_examples=300)

@@ -72,3 +72,32 @@ def test_a_forged_bundle_leaves_no_trace(receiver: HopReceiver) -> None:
     forged[8:16] = b"\xff" * 8
     assert receiver.open_untrusted(bytes(forged), PEER) is HopRefusal.TAG
     assert receiver.open_untrusted(bundle, PEER) == PACKETS
+
+
+def test_a_key_that_is_no_longer_ours_opens_nothing_however_well_we_knew_its_sender(receiver: HopReceiver) -> None:
+    before, after = bundles(2)
+    assert receiver.open_untrusted(before, PEER) == PACKETS
+    receiver.use_keys({2: KEY})
+    assert receiver.open_untrusted(after, PEER) is HopRefusal.UNKNOWN_KEY
+
+
+def test_a_sender_with_another_key_has_one_window(receiver: HopReceiver) -> None:
+    receiver.use_keys({1: KEY, 2: bytes(32)})
+    sender: HopSender[str] = HopSender(1, KEY, 7, 1000)
+    first = sender.bundle(PACKETS)
+    sender.use_key(2, bytes(32))
+    second = sender.bundle(PACKETS)
+    assert [receiver.open_untrusted(bundle, PEER) for bundle in (second, first)] == [PACKETS, PACKETS]
+    assert [receiver.open_untrusted(bundle, PEER) for bundle in (second, first)] == [HopRefusal.REPLAYED] * 2
+
+
+def test_knowing_many_senders_is_bounded_and_forgetting_them_replays_nothing(
+    receiver: HopReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("voicegate.routing.hop.MAX_KNOWN_ORIGINS", 2)
+    sender: HopSender[str] = HopSender(1, KEY, 7, 1000)
+    sent = [sender.bundle(PACKETS * count) for count in (1, 2, 3, 4, 1)]
+    for bundle in sent:
+        assert not isinstance(receiver.open_untrusted(bundle, PEER), HopRefusal)
+        assert len(receiver._known) <= 2
+    assert all(receiver.open_untrusted(bundle, PEER) is HopRefusal.REPLAYED for bundle in sent)

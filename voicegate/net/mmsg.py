@@ -40,6 +40,8 @@ CONTROL_OCTETS = 64
 _SO_TIMESTAMPNS, _TIMESTAMP_OCTETS = 35, 32
 """The option, which is also the type of its control message: length, level and type, then seconds and nanoseconds."""
 
+_IP_MTU_DISCOVER, _IP_PMTUDISC_PROBE = 10, 3
+
 _PASSING_ERRORS = frozenset({errno.EAGAIN, errno.EINTR, errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH})
 
 
@@ -49,8 +51,6 @@ def _find(name: str) -> Callable[..., int] | None:
     function = getattr(ctypes.CDLL(None, use_errno=True), name, None)
     if function is None:
         return None
-    pointer_or_flags = [ctypes.c_void_p] if name == "recvmmsg" else []
-    function.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int, *pointer_or_flags]
     function.restype = ctypes.c_int
     return function  # type: ignore[no-any-return]
 
@@ -59,16 +59,30 @@ _recvmmsg, _sendmmsg = _find("recvmmsg"), _find("sendmmsg")
 is_available = _recvmmsg is not None and _sendmmsg is not None
 """Whether this machine has both calls in the layout that is used here."""
 
+_FLAGS = ctypes.c_int(socket.MSG_DONTWAIT)
+"""Arguments are C objects that were made before: to make those of one call out of numbers costs as much as the call."""
+
+
+def never_fragment(sock: socket.socket) -> None:
+    """Send packets of an IPv4 socket whole or not at all (DF), whatever ICMP says of the path.
+
+    What may be cut to pieces needs an identification, which the kernel draws from a counter that all senders share:
+    8 % of a short packet's way out. IPv6 has none.
+    """
+    if sock.family == socket.AF_INET:
+        sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _IP_PMTUDISC_PROBE)
+
 
 class Memory:
-    """Zeroed memory of a fixed address, as octets and as 64-bit words."""
+    """Zeroed memory of a fixed address, as octets and as 64-bit words. `pointer` is the address as C has it."""
 
-    __slots__ = ("_holder", "address", "octets", "words")
+    __slots__ = ("_holder", "address", "octets", "pointer", "words")
 
     def __init__(self, octets: int) -> None:
         padded = (octets + 7) & ~7
         self._holder = (ctypes.c_char * padded)()
         self.address = ctypes.addressof(self._holder)
+        self.pointer = self.address.to_bytes(8, "little")
         self.octets = memoryview(self._holder).cast("B")
         self.words = self.octets.cast("Q")
 
@@ -82,8 +96,6 @@ class ReceiveBatch:
         self.failures = 0
         self._names = Memory(count * NAME_OCTETS)
         self._is_v4 = sock.family == socket.AF_INET
-        self._count = count
-        self._descriptor = sock.fileno()
         self._pieces = Memory(count * 16)
         self._messages = Memory(count * MESSAGE_OCTETS)
         for index in range(count):
@@ -103,6 +115,13 @@ class ReceiveBatch:
         self._control = Memory(CONTROL_OCTETS)
         sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
         self._messages.words[4] = self._control.address
+        self._arguments = (
+            ctypes.c_int(sock.fileno()),
+            ctypes.c_void_p(self._messages.address),
+            ctypes.c_uint(count),
+            _FLAGS,
+            None,
+        )
 
     def lengths(self, count: int) -> list[int]:
         """How long each of the first `count` datagrams is; `slot_octets` is one that did not fit."""
@@ -134,7 +153,7 @@ class ReceiveBatch:
         """Take what waits, at most `count`; how many came. Never blocks; passing errors count as nothing."""
         assert _recvmmsg is not None  # noqa: S101 - see is_available
         self._messages.words[5] = CONTROL_OCTETS
-        received = _recvmmsg(self._descriptor, self._messages.address, self._count, socket.MSG_DONTWAIT, None)
+        received = _recvmmsg(*self._arguments)
         if received >= 0:
             return received
         code = ctypes.get_errno()
@@ -147,17 +166,18 @@ class ReceiveBatch:
 class SendBatch:
     """Up to `count` messages of up to `pieces` pieces each, to be gathered in lists.
 
-    `names` has the address of each message's name, which must stay where it is until it is sent, and `pieces` the
-    address and length of each piece. Where a message has one piece, append to both; where it has several, use `add`.
+    `names` has the packed address (`Memory.pointer`) of each message's name, which must stay where it is until it is
+    sent, `places` the address of each piece and `lengths` its length. Where a message has one piece, append to all
+    three; where it has several, use `add`.
     """
 
     def __init__(self, sock: socket.socket, count: int, pieces: int = 1) -> None:
-        self.names: list[int] = []
-        self.pieces: list[int] = []
+        self.names: list[bytes] = []
+        self.places: list[int] = []
+        self.lengths: list[int] = []
         self.sent = 0
         self.dropped_buffer_full = 0
         self.dropped_refused = 0
-        self._descriptor = sock.fileno()
         self._pieces = Memory(count * pieces * 16)
         self._messages = Memory(count * MESSAGE_OCTETS)
         name_octets = 16 if sock.family == socket.AF_INET else 28
@@ -165,27 +185,35 @@ class SendBatch:
             self._messages.words[WORDS * index + 1] = name_octets
             self._messages.words[WORDS * index + 2] = self._pieces.address + index * 16
             self._messages.words[WORDS * index + 3] = 1
+        self._descriptor = ctypes.c_int(sock.fileno())
+        self._from = ctypes.c_void_p(self._messages.address)
+        self._to_send = ctypes.c_uint()
 
-    def add(self, name: int, pieces: list[int]) -> None:
+    def add(self, name: bytes, places: Sequence[int], lengths: Sequence[int]) -> None:
         """One message of several pieces. A batch whose messages are added is not to be appended to."""
         message = WORDS * len(self.names)
-        self._messages.words[message + 2] = self._pieces.address + 8 * len(self.pieces)
-        self._messages.words[message + 3] = len(pieces) // 2
+        self._messages.words[message + 2] = self._pieces.address + 16 * len(self.places)
+        self._messages.words[message + 3] = len(places)
         self.names.append(name)
-        self.pieces += pieces
+        self.places += places
+        self.lengths += lengths
 
     def send(self) -> None:
         """Send what was gathered. What the kernel does not take at once is dropped and counted."""
         assert _sendmmsg is not None  # noqa: S101 - see is_available
         count = len(self.names)
-        self._messages.words[: WORDS * count : WORDS] = array("Q", self.names)
-        self._pieces.words[: len(self.pieces)] = array("Q", self.pieces)
+        pieces_end = 2 * len(self.places)
+        self._messages.words[: WORDS * count : WORDS] = memoryview(b"".join(self.names)).cast("Q")
+        self._pieces.words[:pieces_end:2] = array("Q", self.places)
+        self._pieces.words[1:pieces_end:2] = array("Q", self.lengths)
         self.names.clear()
-        self.pieces.clear()
+        self.places.clear()
+        self.lengths.clear()
         done = 0
         while done < count:
-            address = self._messages.address + done * MESSAGE_OCTETS
-            sent = _sendmmsg(self._descriptor, address, count - done, socket.MSG_DONTWAIT)
+            self._from.value = self._messages.address + done * MESSAGE_OCTETS
+            self._to_send.value = count - done
+            sent = _sendmmsg(self._descriptor, self._from, self._to_send, _FLAGS)
             if sent > 0:
                 done += sent
                 self.sent += sent

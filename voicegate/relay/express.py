@@ -25,7 +25,7 @@ from typing import Any
 
 import trio
 
-from voicegate.net import Memory, MetricsRegistry, ReceiveBatch, SendBatch, pack_name
+from voicegate.net import Memory, MetricsRegistry, ReceiveBatch, SendBatch, mmsg, pack_name
 from voicegate.net.limits import (
     BATCH_MESSAGES,
     FAST_BATCH_DATAGRAMS,
@@ -36,8 +36,8 @@ from voicegate.net.limits import (
 from voicegate.net.mmsg import NAME_OCTETS, Name, name_key
 from voicegate.relay.flow import REMOTE, Flow
 from voicegate.relay.router import Router
-from voicegate.routing import ANSWERED, VALIDATED, HopAddress, HopReceiver, HopRefusal, HopSender, with_flags
-from voicegate.routing.hop import ENTRY_LENGTH, HEADER_LENGTH, HOP_COUNT_SHIFT, TAG_LENGTH
+from voicegate.routing import ANSWERED, VALIDATED, HopAddress, HopReceiver, HopSender, with_flags
+from voicegate.routing.hop import ENTRY_LENGTH, HEADER_LENGTH, HOP_COUNT_SHIFT, TAG_LENGTH, Table
 from voicegate.routing.limits import MAX_BUNDLE_ENTRIES, MAX_BUNDLE_OCTETS
 
 HEAD_OCTETS = HEADER_LENGTH + MAX_BUNDLE_ENTRIES * ENTRY_LENGTH + TAG_LENGTH
@@ -86,31 +86,44 @@ def _by_power(tally: list[int]) -> tuple[list[int], float]:
 
 class Towards:
     """A transceiver as the batch in the making sees it: what is in its bundle so far (entries and lengths in turn, and
-    the pieces), and how many octets more will fit. None do if there is no bundle."""
+    where the payloads are), and how many octets more will fit. None do if there is no bundle."""
 
-    __slots__ = ("address", "fields", "name", "name_address", "pieces", "room")
+    __slots__ = ("address", "exits", "fields", "name", "places", "pointer", "room")
 
     def __init__(self, family: int, address: HopAddress) -> None:
         self.address = address
         self.name = _stored_name(family, *address)
-        self.name_address = self.name.address
-        self.fields: list[bytes | int] = []
-        self.pieces: list[int] = []
+        self.pointer = self.name.pointer
+        self.fields: list[Any] = []
+        self.places: list[int] = []
         self.room = 0
+        self.exits: dict[int, Exit] = {}
+
+
+class Exit:
+    """How packets of one transceiver leave by one VIP: the pointer to the client's socket address for each entry that
+    may come, and the socket's batch. Entries that are no key here are another's, or have no lane."""
+
+    __slots__ = ("outlet", "pointer_of", "pointers")
+
+    def __init__(self, outlet: SendBatch) -> None:
+        self.outlet = outlet
+        self.pointers: dict[bytes, bytes] = {}
+        self.pointer_of = self.pointers.__getitem__
 
 
 class Lane:
     """A validated flow, ready to use."""
 
-    __slots__ = ("entry", "flow", "name", "name_address", "outlet", "towards")
+    __slots__ = ("answer_entry", "entry", "exit", "flow", "name", "towards")
 
-    def __init__(self, flow: Flow, family: int, towards: Towards, outlet: SendBatch) -> None:
+    def __init__(self, flow: Flow, family: int, towards: Towards, way_out: Exit) -> None:
         self.flow = flow
         self.entry = flow.entry
+        self.answer_entry = with_flags(flow.entry, STEADY)
         self.towards = towards
-        self.outlet = outlet
+        self.exit = way_out
         self.name = _stored_name(family, flow.address[0], flow.address[1])
-        self.name_address = self.name.address
 
 
 class Passage:
@@ -150,9 +163,12 @@ class Express:
         self._towards: dict[HopAddress, Towards] = {}
         self._peers: dict[Name, Towards] = {}
         slot_octets = MAX_DATAGRAM_OCTETS
+        for sock in public_sockets:
+            mmsg.never_fragment(sock)
         self._from_clients = [ReceiveBatch(sock, FAST_BATCH_DATAGRAMS, slot_octets) for sock in public_sockets]
         self._outlets = [SendBatch(sock, BATCH_MESSAGES) for sock in public_sockets]
         self._from_hop = ReceiveBatch(hop_socket, FAST_BATCH_DATAGRAMS, slot_octets)
+        self._hop_octets, self._hop_address = self._from_hop.memory.octets, self._from_hop.memory.address
         self._to_hop = SendBatch(hop_socket, FAST_BATCH_DATAGRAMS, 1 + MAX_BUNDLE_ENTRIES)
         self._heads = Memory(FAST_BATCH_DATAGRAMS * HEAD_OCTETS)
         self._head_views = [
@@ -160,7 +176,7 @@ class Express:
         ]
         # How often each size occurred: a step of a list costs a tenth of what a search for its power does.
         self._batch_sizes = {side: [0] * (FAST_BATCH_DATAGRAMS + 1) for side in ("public", "hop")}
-        self._bundle_sizes = {direction: [0] * (MAX_BUNDLE_ENTRIES + 1) for direction in ("up", "down")}
+        self._up_bundle_sizes, self._down_bundle_sizes = ([0] * (MAX_BUNDLE_ENTRIES + 1) for _ in range(2))
         self._latencies = {direction: Latencies() for direction in ("up", "down")}
         self._passages: dict[bytes, Passage] = {}
         self._open: list[Towards] = []
@@ -177,9 +193,14 @@ class Express:
         if flow.vip == REMOTE:
             self._open_passages(flow, towards)
             return
-        lane = Lane(flow, self._public_sockets[flow.vip].family, towards, self._outlets[flow.vip])
+        way_out = towards.exits.get(flow.vip)
+        if way_out is None:
+            way_out = towards.exits[flow.vip] = Exit(self._outlets[flow.vip])
+        self.flow_gone(flow)
+        lane = Lane(flow, self._public_sockets[flow.vip].family, towards, way_out)
         self._lanes[flow.vip][name_key(lane.name.octets)] = lane
-        self._lanes_by_entry[with_flags(lane.entry, STEADY)] = lane
+        self._lanes_by_entry[lane.answer_entry] = lane
+        way_out.pointers[lane.answer_entry] = lane.name.pointer
 
     def flow_gone(self, flow: Flow) -> None:
         """The flow ended, or its next owner has to prove itself first."""
@@ -192,7 +213,7 @@ class Express:
         family = self._public_sockets[flow.vip].family
         lane = self._lanes[flow.vip].pop(name_key(pack_name(family, flow.address[0], flow.address[1])), None)
         if lane is not None:
-            del self._lanes_by_entry[with_flags(lane.entry, STEADY)]
+            del self._lanes_by_entry[lane.answer_entry], lane.exit.pointers[lane.answer_entry]
             # Messages that are not sent yet may point at its name.
             self._gone.append(lane)
 
@@ -233,7 +254,7 @@ class Express:
             "voicegate_relay_bundle_packets",
             "Packets in a bundle, by direction.",
             POWERS,
-            lambda: {(direction,): _by_power(tally) for direction, tally in self._bundle_sizes.items()},
+            lambda: {("up",): _by_power(self._up_bundle_sizes), ("down",): _by_power(self._down_bundle_sizes)},
             "direction",
         )
         registry.read_histogram(
@@ -294,7 +315,7 @@ class Express:
         slot_octets, start = batch.slot_octets, batch.memory.address
         place = start
         handed_over = 0
-        columns = zip(batch.names(received), batch.lengths(received), batch.first_octets(received), strict=True)
+        columns = zip(batch.names(received), batch.lengths(received), batch.first_octets(received))  # noqa: B905 - strict takes 0.1 us
         for name, length, first_octet in columns:
             lane = lane_of(name)
             if lane is None or first_octet < STUN_END or not 0 < length < slot_octets:
@@ -308,11 +329,10 @@ class Express:
                     self._begin_bundle(towards)
                     room = BUNDLE_ROOM - ENTRY_LENGTH - length
                 towards.room = room
-                fields, pieces = towards.fields, towards.pieces
+                fields = towards.fields
                 fields.append(lane.entry)
                 fields.append(length)
-                pieces.append(place)
-                pieces.append(length)
+                towards.places.append(place)
             place += slot_octets
         if handed_over < received:
             self._router.up_packets += received - handed_over
@@ -335,13 +355,15 @@ class Express:
             self._open.append(towards)
 
     def _close_bundle(self, towards: Towards) -> None:
-        fields, pieces, batch = towards.fields, towards.pieces, self._to_hop
+        fields, places, batch = towards.fields, towards.places, self._to_hop
         message = len(batch.names)
-        self._bundle_sizes["up"][len(fields) // 2] += 1
-        pieces[:0] = self._heads.address + HEAD_OCTETS * message, self._seal_into(self._head_views[message], fields)
-        batch.add(towards.name_address, pieces)
+        self._up_bundle_sizes[len(places)] += 1
+        # The head is the first piece, before the payloads, whose lengths stand in the table.
+        places.insert(0, self._heads.address + HEAD_OCTETS * message)
+        lengths = [self._seal_into(self._head_views[message], fields), *fields[1::2]]
+        batch.add(towards.pointer, places, lengths)
         fields.clear()
-        pieces.clear()
+        places.clear()
 
     def _send_bundles(self) -> None:
         for towards in self._open:
@@ -358,19 +380,20 @@ class Express:
             return 0
         now = self._clock()
         slot_octets, octets = batch.slot_octets, batch.memory.octets
+        peer_of, known_addresses, check = self._peers.get, self._router.addresses, self._check
         slot = 0
-        for name, length in zip(batch.names(received), batch.lengths(received), strict=True):
-            towards = self._peers.get(name)
+        for name, length in zip(batch.names(received), batch.lengths(received)):  # noqa: B905 - strict takes 0.1 us
+            towards = peer_of(name)
             if length >= slot_octets:
                 self.too_long += 1
             elif towards is None:
                 self._router.receive_from_hop(bytes(octets[slot : slot + length]), batch.address(slot // slot_octets))
-            elif self._router.knows(towards.address):
-                table = self._check(octets[slot : slot + length], towards.address)
-                if isinstance(table, HopRefusal):
-                    self._router.drops[table] += 1
+            elif towards.address in known_addresses or self._router.knows(towards.address):
+                table = check(octets, towards.address, slot, slot + length)
+                if isinstance(table, tuple):
+                    self._deliver(table, towards, now)
                 else:
-                    self._deliver(slot, table, towards, now)
+                    self._router.drops[table] += 1
             slot += slot_octets
         for outlet in self._outlets:
             if outlet.names:
@@ -380,31 +403,57 @@ class Express:
         self._end_batch("hop", "down", received, batch)
         return received
 
-    def _deliver(self, slot: int, table: tuple[Any, ...], towards: Towards, now: float) -> None:
-        octets, address, lane_of = self._from_hop.memory.octets, self._from_hop.memory.address, self._lanes_by_entry.get
-        passage_of = self._passages.get
-        count = len(table) // 2
-        self._bundle_sizes["down"][count] += 1
-        place = slot + HEADER_LENGTH + ENTRY_LENGTH * count + TAG_LENGTH
-        handed_over = 0
-        fields = iter(table)
-        for entry, length in zip(fields, fields):  # noqa: B905 - a keyword argument costs as much as a packet here
-            lane = lane_of(entry)
-            if lane is None or lane.towards is not towards or not length or octets[place] < STUN_END:
-                handed_over += 1
-                passage = passage_of(entry)
-                if passage is None or passage.origin is not towards or not length or octets[place] < STUN_END:
-                    self._router.deliver(entry, bytes(octets[place : place + length]), towards.address, now)
-                else:
-                    self._pass_on(passage, address + place, length, now)
-            else:
-                outlet = lane.outlet
-                outlet.names.append(lane.name_address)
-                pieces = outlet.pieces
-                pieces.append(address + place)
-                pieces.append(length)
+    def _deliver(self, table: Table, towards: Towards, now: float) -> None:
+        """All packets of a bundle at once if they are what most are: media for lanes that share a way out."""
+        entries, lengths, place = table
+        count = len(entries)
+        self._down_bundle_sizes[count] += 1
+        lane = self._lanes_by_entry.get(entries[0])
+        if lane is None or lane.towards is not towards or not all(lengths):
+            self._deliver_each(table, towards, now)
+            return
+        way_out = lane.exit
+        try:
+            pointers = [*map(way_out.pointer_of, entries)]
+        except KeyError:
+            self._deliver_each(table, towards, now)
+            return
+        octets, address = self._hop_octets, self._hop_address
+        places = []
+        for length in lengths:
+            if octets[place] < STUN_END:
+                self._deliver_each(table, towards, now)
+                return
+            places.append(address + place)
             place += length
-        self._router.down_packets += count - handed_over
+        outlet = way_out.outlet
+        names = outlet.names
+        names += pointers
+        outlet.places += places
+        outlet.lengths += lengths
+        self._router.down_packets += count
+        if len(names) > BATCH_MESSAGES - MAX_BUNDLE_ENTRIES:
+            outlet.send()
+
+    def _deliver_each(self, table: Table, towards: Towards, now: float) -> None:
+        """The packets of a bundle one by one, each by the way that it takes."""
+        octets, address = self._hop_octets, self._hop_address
+        entries, lengths, place = table
+        for entry, length in zip(entries, lengths, strict=True):
+            is_media = length and octets[place] >= STUN_END
+            lane = self._lanes_by_entry.get(entry)
+            passage = self._passages.get(entry)
+            if is_media and lane is not None and lane.towards is towards:
+                outlet = lane.exit.outlet
+                outlet.names.append(lane.name.pointer)
+                outlet.places.append(address + place)
+                outlet.lengths.append(length)
+                self._router.down_packets += 1
+            elif is_media and passage is not None and passage.origin is towards:
+                self._pass_on(passage, address + place, length, now)
+            else:
+                self._router.deliver(entry, bytes(octets[place : place + length]), towards.address, now)
+            place += length
         for outlet in self._outlets:
             if len(outlet.names) > BATCH_MESSAGES - MAX_BUNDLE_ENTRIES:
                 outlet.send()
@@ -423,7 +472,7 @@ class Express:
             self._begin_bundle(towards)
             towards.room = BUNDLE_ROOM - ENTRY_LENGTH - length
         towards.fields += (passage.entry, length)
-        towards.pieces += (place, length)
+        towards.places.append(place)
 
     def _end_batch(self, side: str, direction: str, received: int, batch: ReceiveBatch) -> None:
         self._gone.clear()

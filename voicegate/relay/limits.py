@@ -1,8 +1,8 @@
 """Every bound of the relay, each with its reason."""
 
 MAX_FLOWS = 65_536
-"""Flows of one worker: 43 MB of flows that wait for an answer (660 octets each), 105 MB of validated ones with their
-fast lanes (1,600 octets). Far more callers than a core relays; beyond it somebody is filling the table, and the flows
+"""Flows of one worker: 43 MB of flows that wait for an answer (660 octets each), 112 MB of validated ones with their
+fast lanes (1,700 octets). Far more callers than a core relays; beyond it somebody is filling the table, and the flows
 that nobody answered make room first."""
 
 MAX_FLOWS_PER_HINT = 32

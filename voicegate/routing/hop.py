@@ -37,10 +37,10 @@ from hashlib import blake2s
 from hmac import compare_digest
 from struct import Struct
 from struct import error as StructError
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from voicegate.errors import LocalError
-from voicegate.routing.limits import MAX_BUNDLE_ENTRIES, MAX_BUNDLE_OCTETS, REPLAY_WINDOW
+from voicegate.routing.limits import MAX_BUNDLE_ENTRIES, MAX_BUNDLE_OCTETS, MAX_KNOWN_ORIGINS, REPLAY_WINDOW
 
 MAGIC = 0x0B
 """RFC 9443 §3: first octets 4 to 15 belong to none of STUN, ZRTP, DTLS, TURN channels, QUIC and RTP."""
@@ -57,6 +57,10 @@ FLOW_KEY_LENGTH = 19
 FLAGS_OFFSET = 21
 TAG_LENGTH = 16
 
+ORIGIN_LENGTH = 16
+"""A header without its sequence: of two bundles with as many entries from one sender it is the same."""
+COUNT_OFFSET = 3
+
 ANSWERED = 0x01
 """The transceiver answered an authenticated check from this client address: other packets than STUN may pass."""
 VALIDATED = 0x02
@@ -65,6 +69,9 @@ RELEASED = 0x04
 """The session is done with this client address; another one may take it over."""
 HOP_COUNT_SHIFT = 4
 HOP_COUNT_MASK = 0x30
+
+Table = tuple[Sequence[bytes], Sequence[int], int]
+"""What is in a bundle: the 22-octet entries, the lengths of their payloads, and where the first payload begins."""
 
 _Destination = TypeVar("_Destination", bound=Hashable)
 
@@ -134,26 +141,27 @@ class HopSender(Generic[_Destination]):
     milliseconds, by which peers know a restarted sender for the newer one. Destinations are opaque.
     """
 
-    __slots__ = ("_boot_epoch_ms", "_key_id", "_keyed", "_max_bundle_octets", "_pending", "_sender_id", "_sequence")
+    __slots__ = ("_boot_epoch_ms", "_keyed", "_max_bundle_octets", "_origins", "_pending", "_sender_id", "_sequence")
 
     def __init__(
         self, key_id: int, key: bytes, sender_id: int, boot_epoch_ms: int, *, max_bundle_octets: int = MAX_BUNDLE_OCTETS
     ) -> None:
-        self._key_id = key_id
-        self._keyed = blake2s(key=key, digest_size=TAG_LENGTH)
         self._sender_id = sender_id
         self._boot_epoch_ms = boot_epoch_ms
         self._sequence = 0
         self._max_bundle_octets = max_bundle_octets
         self._pending: dict[_Destination, list[tuple[bytes, bytes]]] = {}
-        try:
-            _HEADER.pack(MAGIC, VERSION, key_id, 0, sender_id, 0, boot_epoch_ms, 0)
-        except StructError as error:
-            raise LocalError(f"key id, sender id or boot epoch does not fit the header: {error}") from error
+        self.use_key(key_id, key)
 
     def use_key(self, key_id: int, key: bytes) -> None:
         """Send with another key from now on."""
-        self._key_id = key_id
+        try:
+            self._origins = [
+                _ORIGIN.pack(MAGIC, VERSION, key_id, count, self._sender_id, 0, self._boot_epoch_ms)
+                for count in range(MAX_BUNDLE_ENTRIES + 1)
+            ]
+        except StructError as error:
+            raise LocalError(f"key id, sender id or boot epoch does not fit the header: {error}") from error
         self._keyed = blake2s(key=key, digest_size=TAG_LENGTH)
 
     def add(self, destination: _Destination, entry: bytes, payload: bytes) -> None:
@@ -185,7 +193,8 @@ class HopSender(Generic[_Destination]):
             raise LocalError("a payload has at most 65,535 octets") from error
         if len(table) != len(packets) * ENTRY_LENGTH:
             raise LocalError("an entry without its length has 22 octets")
-        head = self._header(len(packets)) + table
+        self._sequence += 1
+        head = self._origins[len(packets)] + self._sequence.to_bytes(8, "little") + table
         tag = self._keyed.copy()
         tag.update(head)
         return b"".join([head, tag.digest(), *[payload for _, payload in packets]])
@@ -195,31 +204,11 @@ class HopSender(Generic[_Destination]):
         64 of each), tag. Returns where the payloads follow. For senders that gather payloads by iovec."""
         count = len(table) // 2
         self._sequence += 1
-        _HEADS[count].pack_into(
-            buffer,
-            0,
-            MAGIC,
-            VERSION,
-            self._key_id,
-            count,
-            self._sender_id,
-            0,
-            self._boot_epoch_ms,
-            self._sequence,
-            *table,
-        )
-        table_end = HEADER_LENGTH + ENTRY_LENGTH * count
-        payload_start = table_end + TAG_LENGTH
+        head = _HEADS[count].pack(self._origins[count], self._sequence, *table)
         tag = self._keyed.copy()
-        tag.update(buffer[:table_end])
-        buffer[table_end:payload_start] = tag.digest()
-        return payload_start
-
-    def _header(self, count: int) -> bytes:
-        self._sequence += 1
-        return _HEADER.pack(
-            MAGIC, VERSION, self._key_id, count, self._sender_id, 0, self._boot_epoch_ms, self._sequence
-        )
+        tag.update(head)
+        _SEALED[count].pack_into(buffer, 0, head, tag.digest())
+        return len(head) + TAG_LENGTH
 
 
 class HopReceiver:
@@ -229,7 +218,7 @@ class HopReceiver:
     `allowed_peers` are the only (host, port) to accept from, None allows whoever holds a key.
     """
 
-    __slots__ = ("_allowed_peers", "_keyed", "_own_sender_id", "_senders")
+    __slots__ = ("_allowed_peers", "_keyed", "_known", "_own_sender_id", "_senders")
 
     def __init__(
         self,
@@ -246,6 +235,7 @@ class HopReceiver:
     def use_keys(self, keys: Mapping[int, bytes]) -> None:
         """Accept these keys from now on, and no others."""
         self._keyed = {key_id: blake2s(key=key, digest_size=TAG_LENGTH) for key_id, key in keys.items()}
+        self._known: dict[bytes, _Known] = {}
 
     def open_untrusted(self, data: bytes, peer: tuple[Any, ...]) -> list[tuple[bytes, bytes]] | HopRefusal:
         """The packets of a bundle as (22-octet entry, payload), or why it is none. Never raises."""
@@ -253,45 +243,71 @@ class HopReceiver:
         if isinstance(table, HopRefusal):
             return table
         packets = []
-        payload_start = HEADER_LENGTH + ENTRY_LENGTH * (len(table) // 2) + TAG_LENGTH
-        fields = iter(table)
-        for entry, length in zip(fields, fields):  # noqa: B905 - a keyword argument costs as much as a packet here
-            payload_end = payload_start + length
-            packets.append((entry, data[payload_start:payload_end]))
-            payload_start = payload_end
+        entries, lengths, place = table
+        for entry, length in zip(entries, lengths):  # noqa: B905 - a keyword argument costs as much as a packet here
+            packets.append((entry, data[place : place + length]))
+            place += length
         return packets
 
     def check_untrusted(  # noqa: PLR0911
-        self, data: bytes | memoryview, peer: tuple[Any, ...]
-    ) -> tuple[Any, ...] | HopRefusal:
-        """The table of the authentic, fresh bundle in `data` (22-octet entries and payload lengths in turn), or why it
-        is none. Never raises.
+        self, data: bytes | memoryview, peer: tuple[Any, ...], start: int = 0, end: int | None = None
+    ) -> Table | HopRefusal:
+        """The table of the authentic, fresh bundle in `data` (or from `start` to `end` of it), with places as in
+        `data`, or why it is none. Never raises.
 
         For readers that use payloads in place. A bundle counts as seen from here on.
         """
         if self._allowed_peers is not None and peer[:2] not in self._allowed_peers:
             return HopRefusal.PEER
-        length = len(data)
-        if length < _SHORTEST:
+        if end is None:
+            end = len(data)
+        if end - start < _SHORTEST:
             return HopRefusal.MALFORMED
-        count: int
-        magic, version, key_id, count, sender_id, zero, boot_epoch_ms, sequence = _HEADER.unpack_from(data)
-        table_end = HEADER_LENGTH + ENTRY_LENGTH * count
-        payload_start = table_end + TAG_LENGTH
-        if magic != MAGIC or version != VERSION or zero or not count or length < payload_start:
+        count = data[start + COUNT_OFFSET]
+        payload_start = start + HEADER_LENGTH + ENTRY_LENGTH * count + TAG_LENGTH
+        if not 0 < count <= MAX_BUNDLE_ENTRIES or payload_start > end:
             return HopRefusal.MALFORMED
-        if count > MAX_BUNDLE_ENTRIES:
-            return HopRefusal.MALFORMED
-        keyed = self._keyed.get(key_id)
-        if keyed is None:
-            return HopRefusal.UNKNOWN_KEY
+        head, claimed_tag = _SEALED[count].unpack_from(data, start)
+        fields = _HEADS[count].unpack(head)
+        origin = fields[0]
+        known = self._known.get(origin)
+        if known is None:
+            keyed = self._key_for(origin)
+            if isinstance(keyed, HopRefusal):
+                return keyed
+        else:
+            keyed = known.keyed
         tag = keyed.copy()
-        tag.update(data[:table_end])
-        if not compare_digest(tag.digest(), data[table_end:payload_start]):
+        tag.update(head)
+        if not compare_digest(tag.digest(), claimed_tag):
             return HopRefusal.TAG
-        table = _TABLES[count].unpack_from(data, HEADER_LENGTH)
-        if payload_start + sum(table[1::2]) != length:
+        lengths = fields[3::2]
+        if payload_start + sum(lengths) != end:
             return HopRefusal.LENGTH
+        if known is None:
+            newcomer = self._meet(origin, keyed)
+            if isinstance(newcomer, HopRefusal):
+                return newcomer
+            known = newcomer
+        # Each place of the window holds the newest sequence seen of those that share it. What is not newer than that
+        # was seen already, or is a whole window behind one that was.
+        sequence = fields[1]
+        place = sequence % REPLAY_WINDOW
+        if sequence <= known.window[place]:
+            return HopRefusal.REPLAYED
+        known.window[place] = sequence
+        return fields[2::2], lengths, payload_start
+
+    def _key_for(self, origin: bytes) -> Any:
+        """The keyed hash (a type without a public name) for a header that was not met before, or why there is none."""
+        magic, version, key_id, _, _, zero, _ = _ORIGIN.unpack(origin)
+        if magic != MAGIC or version != VERSION or zero:
+            return HopRefusal.MALFORMED
+        return self._keyed.get(key_id, HopRefusal.UNKNOWN_KEY)
+
+    def _meet(self, origin: bytes, keyed: Any) -> "_Known | HopRefusal":
+        """Remember what an authentic header says of its sender, so that the next such one is not taken apart."""
+        _, _, _, _, sender_id, _, boot_epoch_ms = _ORIGIN.unpack(origin)
         sender = self._senders.get(sender_id)
         if sender is None or sender.boot_epoch_ms != boot_epoch_ms:
             if sender_id == self._own_sender_id:
@@ -300,13 +316,12 @@ class HopReceiver:
                 return HopRefusal.OLD_BOOT_EPOCH
             # Only the holder of a key comes this far, so the 65,536 possible senders bound the memory.
             sender = self._senders[sender_id] = _Sender(boot_epoch_ms, [0] * REPLAY_WINDOW)
-        # Each place of the window holds the newest sequence seen of those that share it. What is not newer than that
-        # was seen already, or is a whole window behind one that was.
-        place = sequence % REPLAY_WINDOW
-        if sequence <= sender.window[place]:
-            return HopRefusal.REPLAYED
-        sender.window[place] = sequence
-        return table
+            # What the sender's past said is known no more.
+            self._known.clear()
+        elif len(self._known) >= MAX_KNOWN_ORIGINS:
+            self._known.clear()
+        known = self._known[origin] = _Known(keyed, sender.window)
+        return known
 
 
 @dataclass(slots=True)
@@ -314,6 +329,13 @@ class _Sender:
     """What a receiver remembers of a sender, in memory that does not grow."""
 
     boot_epoch_ms: int
+    window: list[int]
+
+
+class _Known(NamedTuple):
+    """What follows from the first octets of a header, all but its sequence: the key, and the sender's window."""
+
+    keyed: Any
     window: list[int]
 
 
@@ -336,9 +358,14 @@ def _groups(packets: list[tuple[bytes, bytes]], max_octets: int) -> list[list[tu
 
 _V4_MAPPED_PREFIX = bytes(10) + b"\xff\xff"
 _OCTETS = {str(octet): octet for octet in range(256)}
-_HEADER = Struct("<4B 2H 2Q")
-_TABLES = tuple(Struct("<" + f"{PATH_ENTRY_LENGTH}sH" * count) for count in range(MAX_BUNDLE_ENTRIES + 1))
-"""A table of so many entries: of each what stays the same for its path, and the payload length."""
-_HEADS = tuple(Struct(_HEADER.format + table.format.lstrip("<")) for table in _TABLES)
-"""Header and table."""
+_ORIGIN = Struct("<4B 2H Q")
+_HEADS = tuple(
+    Struct(f"<{ORIGIN_LENGTH}sQ" + f"{PATH_ENTRY_LENGTH}sH" * count) for count in range(MAX_BUNDLE_ENTRIES + 1)
+)
+"""Header and table: the origin, the sequence, and of each entry what stays the same for its path, and the payload
+length."""
+_SEALED = tuple(
+    Struct(f"<{HEADER_LENGTH + ENTRY_LENGTH * count}s{TAG_LENGTH}s") for count in range(MAX_BUNDLE_ENTRIES + 1)
+)
+"""Header and table as one piece, and the tag."""
 _SHORTEST = HEADER_LENGTH + ENTRY_LENGTH + TAG_LENGTH

@@ -11,6 +11,10 @@ REPLAY_WINDOW = 1024
 """Sequences remembered for each sender. One sender serves many receivers with one counter, so a receiver sees gaps;
 1024 is more than 3 ms of a sender at 300,000 bundles a second."""
 
+MAX_KNOWN_ORIGINS = 4_096
+"""Heads of bundles that are remembered as good, some 200 octets each: those of 64 senders at every size, or of all
+transceivers of a large cluster at the sizes that occur. Beyond it all are met anew, a microsecond each."""
+
 MIN_SECRET_OCTETS = 16
 """A fleet secret has at least the strength of the AES-128 keys that are derived from it."""
 
