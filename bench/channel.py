@@ -4,8 +4,8 @@
 
 Two ends of one implementation, both on one asyncio loop, joined by a line in memory that loses datagrams at random in
 both directions (the same seeds for both). There is no DTLS and no socket: what is measured is SCTP, DCEP and the little
-that carries a datagram from one queue to the other. aiortc's `RTCSctpTransport` is taken as it is; ours has a shell that
-drains once for all datagrams which were waiting, as voicegate's port does.
+that carries a datagram from one queue to the other. aiortc's `RTCSctpTransport` is taken as it is; ours has a shell
+that drains once for all datagrams which were waiting, as voicegate's port does.
 
  1. **Bulk.** One channel, reliable and ordered, binary messages of 16 kB, all queued at once. Time from the first
     `send` to the last message received. Without delay the CPU decides, and, where something is lost, whatever an

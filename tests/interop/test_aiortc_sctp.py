@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from bench.channel_ends import AiortcEnd, Line, VoicegateEnd
+from bench.channel_ends import AiortcEnd, End, Line, VoicegateEnd
 from voicegate.sctp import AssociationState
 
 ENDS = (VoicegateEnd, AiortcEnd)
@@ -24,7 +24,7 @@ async def until(condition: Callable[[], bool]) -> None:
 async def talk(opener: int, loss: float, delay_s: float, sizes: list[int]) -> None:
     """Open a channel from one side and send messages through it."""
     line = Line(loss, delay_s, seed=opener)
-    ends = [ENDS[opener](line, 0), ENDS[1 - opener](line, 1)]
+    ends: list[End] = [ENDS[opener](line, 0), ENDS[1 - opener](line, 1)]
     heard: list[str | bytes] = []
     ends[1].on_message = heard.append
     tasks = [asyncio.create_task(line.deliver(number, end.receive)) for number, end in enumerate(ends)]
@@ -60,7 +60,8 @@ def test_closing_and_ending(closer: str) -> None:
     async def close() -> None:
         line = Line(0.0, 0.001, seed=0)
         ours, theirs = VoicegateEnd(line, 0), AiortcEnd(line, 1)
-        tasks = [asyncio.create_task(line.deliver(number, end.receive)) for number, end in enumerate((ours, theirs))]
+        both: list[End] = [ours, theirs]
+        tasks = [asyncio.create_task(line.deliver(number, end.receive)) for number, end in enumerate(both)]
         try:
             async with asyncio.timeout(LIMIT_S):
                 await ours.start()

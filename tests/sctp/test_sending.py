@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -141,7 +141,7 @@ def test_the_largest_message(make_channels: MakeChannels, make_line: MakeLine) -
 @pytest.mark.parametrize("limit", [{"maximum_retransmissions": 0}, {"maximum_lifetime_ms": 60}])
 @pytest.mark.parametrize("seed", range(5))
 def test_what_is_given_up_holds_nothing_up(
-    make_channels: MakeChannels, make_line: MakeLine, limit: dict[str, int], seed: int
+    make_channels: MakeChannels, make_line: MakeLine, limit: dict[str, Any], seed: int
 ) -> None:
     client, server = make_channels(seed)
     line = make_line((client, server), seed)

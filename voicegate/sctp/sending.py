@@ -172,8 +172,9 @@ class Outbound:
     def _fill_probe(self, chunks: list[bytes], room: int, now: float) -> int:
         """Send the last chunk again, whatever the window says: the answer shows what else is missing."""
         self._probe_due = False
-        last = next((chunk for chunk in reversed(self._chunks.values()) if not chunk.acknowledged), None)
-        if last is None or last.size > room or last.message.abandoned:
+        unacknowledged = (chunk for chunk in reversed(self._chunks.values()) if not chunk.acknowledged)
+        last = next((chunk for chunk in unacknowledged if not chunk.message.abandoned), None)
+        if last is None or last.size > room:
             return room
         self._statistics.probes += 1
         self._land(last)
@@ -255,10 +256,9 @@ class Outbound:
             return
         highest = sack.gaps[-1][1] if sack.gaps else 0
         if cumulative + highest >= self._queue.next_tsn:
-            raise SctpError(
-                SctpReason.UNSENT_TSN_ACKNOWLEDGED,
-                f"{highest} above {sack.cumulative_tsn:#x}, the next to send is {self._queue.next_tsn & 0xFFFF_FFFF:#x}",
-            )
+            next_tsn = self._queue.next_tsn & 0xFFFF_FFFF
+            detail = f"{highest} above {sack.cumulative_tsn:#x}, the next to send is {next_tsn:#x}"
+            raise SctpError(SctpReason.UNSENT_TSN_ACKNOWLEDGED, detail)
         flight_before = self.flight
         largest_before = self._largest_packet
         advanced = cumulative > self.cumulative
