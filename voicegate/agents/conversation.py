@@ -47,6 +47,7 @@ from voicegate.realtime.limits import (
 from voicegate.realtime.shapes import (
     AnyItem,
     ClientEvent,
+    ContentPart,
     ConversationItemAdded,
     ConversationItemCreate,
     ConversationItemDelete,
@@ -66,10 +67,12 @@ from voicegate.realtime.shapes import (
     InputAudioBufferSpeechStarted,
     InputAudioBufferSpeechStopped,
     InputAudioBufferTimeoutTriggered,
+    InputImage,
     InputText,
     MessageItem,
     OutputAudio,
     OutputAudioBufferClear,
+    OutputText,
     ResponseCancel,
     ResponseCreate,
     ResponseParameters,
@@ -206,10 +209,8 @@ class Conversation:
         if isinstance(item, FunctionCallOutputItem) and not self._items.has_tool_call(item.call_id):
             message = f"There is no tool call with id '{item.call_id}' in the conversation."
             raise EventError(ErrorCode.INVALID_TOOL_CALL_ID, message, "item.call_id")
-        # Words of the assistant may be written back, as history edits do. Sound may not: only we know what was heard.
-        if isinstance(item, MessageItem) and any(isinstance(part, OutputAudio) and part.audio for part in item.content):
-            message = "Audio of the assistant cannot be created by a client."
-            raise EventError(ErrorCode.INVALID_VALUE, message, "item.content")
+        if isinstance(item, MessageItem):
+            _check_parts(item)
 
     def _retrieve_item(self, controller: Controller, event: ConversationItemRetrieve, raw: dict[str, Any]) -> None:
         entry = self._items.find(event.item_id)
@@ -438,6 +439,23 @@ class _Held(NamedTuple):
 def _no_such_item(code: ErrorCode, doing: str, item_id: str) -> EventError:
     return EventError(code, f"Error {doing} item: the item with id '{item_id}' does not exist.", "item_id")
 
+
+def _check_parts(message: MessageItem) -> None:
+    for index, part in enumerate(message.content):
+        if not isinstance(part, _PARTS_OF[message.role]):
+            text = f"A message of role '{message.role}' has no such content part."
+            raise EventError(ErrorCode.INVALID_VALUE, text, f"item.content[{index}].type")
+        # Words of the assistant may be written back, as history edits do. Sound may not: we know what was heard.
+        if isinstance(part, OutputAudio) and part.audio:
+            text = "Audio of the assistant cannot be created by a client."
+            raise EventError(ErrorCode.INVALID_VALUE, text, f"item.content[{index}].audio")
+
+
+_PARTS_OF: dict[str, tuple[type[ContentPart], ...]] = {
+    "system": (InputText,),
+    "user": (InputText, InputAudio, InputImage),
+    "assistant": (OutputText, OutputAudio),
+}
 
 _HANDLERS: dict[type[ClientEvent], Callable[[Conversation, Controller, Any, dict[str, Any]], None]] = {
     SessionUpdate: Conversation._update_session,

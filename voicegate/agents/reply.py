@@ -228,7 +228,7 @@ class Reply:
         piece.item.status = status
         entry = self._items.find(piece.utterance.item_id)
         if entry is not None:
-            entry.audio_ms = piece.utterance.written_ms
+            entry.audio_ms = piece.utterance.heard_ms if piece.utterance.was_cut else piece.utterance.written_ms
         self._complete(piece.item, piece.output_index)
 
     def _complete(self, item: MessageItem | FunctionCallItem, output_index: int) -> None:
