@@ -412,6 +412,7 @@ class Conversation:
         return reply
 
     def _expect_progress(self, reply: Reply) -> None:
+        reply.progress = self._progress(reply)
         reply.deadline = trio.current_time() + STALL_LIMIT_S
         self._changed.set()
 
@@ -419,12 +420,17 @@ class Conversation:
         if not reply.pieces:
             reply.end("completed")
             return
-        progress = self._call.usage.ms_out + sum(piece.utterance.written_ms for piece in reply.pieces)
+        progress = self._progress(reply)
         if progress == reply.progress:
             log.warning("%s: the agent began to say something and did not finish it", self._call.call_id)
             reply.end("failed", error="The agent did not finish what it began to say.")
         reply.progress = progress
         reply.deadline = now + STALL_LIMIT_S
+
+    def _progress(self, reply: Reply) -> int:
+        """Grows as long as something is heard, or written to `reply`."""
+        written = sum(piece.utterance.written_ms + len(piece.utterance.transcript) for piece in reply.pieces)
+        return self._call.usage.ms_out + written
 
     def _next_deadline(self) -> float:
         return min((self._commit_due, *(reply.deadline for reply in self._open_replies())))

@@ -82,8 +82,8 @@ class Reply:
         self.pieces: list[Piece] = []
         self.is_done = False
         self.deadline = 0.0
-        self.progress = -1
-        """What had been written when it was last looked at; for whoever watches over the deadline."""
+        self.progress = 0
+        """For whoever watches over the deadline: how far it was at the last look."""
         self.is_out_of_band = asked is not None and asked.is_out_of_band
         self._emit = call.hub.emit
         self._items = items

@@ -582,7 +582,7 @@ class ResponseOutputItemDone(ServerEvent, tag="response.output_item.done"):
     item: AnyItem
 
 
-class Part(Struct, omit_defaults=True):
+class Part(Struct):
     """A content part as the `response.content_part` events name it: `text` or `audio`, without `output_`."""
 
     type: Literal["text", "audio"]
