@@ -216,6 +216,7 @@ class Conversation:
         entry = self._items.find(event.item_id)
         if entry is None:
             raise _no_such_item(ErrorCode.ITEM_RETRIEVE_INVALID_ITEM_ID, "retrieving", event.item_id)
+        # Without audio: what was said is not kept, and stock clients ask for the words.
         self._call.hub.reply(controller, ConversationItemRetrieved(entry.item))
 
     def _truncate_item(self, controller: Controller, event: ConversationItemTruncate, raw: dict[str, Any]) -> None:
@@ -270,6 +271,7 @@ class Conversation:
             message = "Cancellation failed: no active response found."
             raise EventError(ErrorCode.RESPONSE_CANCEL_NOT_ACTIVE, message, "response_id" if wanted else None)
         if reply.pieces:
+            # The original lets audio that was made already play on until output_audio_buffer.clear; nobody wants that.
             self._silence_agent()
         reply.end("cancelled", "client_cancelled")
 
