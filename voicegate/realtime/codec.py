@@ -35,7 +35,7 @@ def decode_client_event(text: str | bytes) -> tuple[ClientEvent, dict[str, Any]]
     struct = CLIENT_EVENTS.get(kind)
     if struct is None:
         known = ", ".join(f"'{name}'" for name in CLIENT_EVENTS)
-        message = f"Invalid value: {kind[:60]!r}. Supported values are: {known}."
+        message = f"Invalid value for 'type': {kind[:60]!r}. Supported values are: {known}."
         raise EventError(ErrorCode.INVALID_VALUE, message, "type", event_id)
     if len(text) > MAX_PLAIN_EVENT_OCTETS and kind not in _LARGE:
         message = f"A {kind} event has at most {MAX_PLAIN_EVENT_OCTETS} octets."

@@ -19,8 +19,8 @@ from voicegate.realtime.limits import MAX_TOOLS, MAX_VAD_PADDING_MS, MAX_VAD_SIL
 from voicegate.realtime.shapes import AudioFormat, AudioPcm, MaxOutputTokens, OutputModalities
 
 
-class ServerVad(Struct, tag="server_vad", tag_field="type", frozen=True, forbid_unknown_fields=True):
-    """A turn ends after a silence."""
+class ServerVad(Struct, tag="server_vad", tag_field="type", frozen=True):
+    """A turn ends after a silence. Members of other kinds of turn detection are ignored: stock clients mix them."""
 
     threshold: Annotated[float, Meta(ge=0, le=1)] = 0.5
     prefix_padding_ms: Annotated[int, Meta(ge=0, le=MAX_VAD_PADDING_MS)] = 300
@@ -30,7 +30,7 @@ class ServerVad(Struct, tag="server_vad", tag_field="type", frozen=True, forbid_
     interrupt_response: bool = True
 
 
-class SemanticVad(Struct, tag="semantic_vad", tag_field="type", frozen=True, forbid_unknown_fields=True):
+class SemanticVad(Struct, tag="semantic_vad", tag_field="type", frozen=True):
     """A turn ends where the meaning does; eagerness low, medium and high wait at most 8, 4 and 2 s."""
 
     eagerness: Literal["low", "medium", "high", "auto"] = "auto"

@@ -37,6 +37,14 @@ class Controller(Protocol):
         """Send one event. Never waits, never raises; a controller that cannot keep up is its owner's business."""
 
 
+class AudioController(Controller, Protocol):
+    """A controller that carries audio; a dialogue that hears for itself gives it what clients append."""
+
+    def append_audio(self, audio: bytes) -> None:
+        """What an `input_audio_buffer.append` brought, in the session's input format. Never waits; raises `EventError`
+        when it is more than may be taken ahead of time."""
+
+
 class Dialogue(Protocol):
     """Whoever answers the events. Plain calls that never wait."""
 
@@ -60,7 +68,8 @@ class EventHub:
         self.dropped = 0
         self._dialogue: Dialogue | None = None
         self._attached: dict[int, _Attached] = {}
-        self._backlog = _Backlog()
+        self._backlog: _Backlog | None = _Backlog()
+        """What was emitted before anybody was attached."""
         self._early: deque[_Early] = deque()
         self._early_octets = 0
 
@@ -72,17 +81,16 @@ class EventHub:
         while self._early:
             early = self._early.popleft()
             self._early_octets -= early.octets
-            if id(early.controller) in self._attached:
-                self._dispatch(dialogue, early.controller, early.event, early.raw)
+            self.dispatch(early.controller, early.event, early.raw)
 
     def attach(self, controller: Controller) -> None:
-        """`controller` sees all events from now on, and the first one also what nobody has seen yet."""
+        """`controller` sees all events from now on, and the first one ever also what came before."""
         if len(self._attached) >= MAX_CONTROLLERS:
             message = f"A call has at most {MAX_CONTROLLERS} controllers."
             controller.send_nowait(encode(EventError(ErrorCode.TOO_MANY_CONTROLLERS, message).to_event()))
             return
-        self._attached[id(controller)] = _Attached(controller, self._backlog)
-        self._backlog = _Backlog()
+        self._attached[id(controller)] = _Attached(controller, self._backlog or _Backlog())
+        self._backlog = None
         if self._dialogue is not None:
             self._dialogue.controller_attached(controller)
 
@@ -103,7 +111,7 @@ class EventHub:
             self.reply(controller, error.to_event())
             return
         if self._dialogue is not None:
-            self._dispatch(self._dialogue, controller, event, raw)
+            self.dispatch(controller, event, raw)
         elif len(self._early) < MAX_EARLY_EVENTS and self._early_octets + len(text) <= MAX_EARLY_OCTETS:
             self._early.append(_Early(controller, event, raw, len(text)))
             self._early_octets += len(text)
@@ -112,11 +120,31 @@ class EventHub:
             message = "The session is not ready yet, and too many events wait for it."
             self.reply(controller, EventError(ErrorCode.TOO_MANY_EVENTS, message, None, event.event_id).to_event())
 
+    def dispatch(self, controller: Controller, event: ClientEvent, raw: dict[str, Any]) -> None:
+        """Give one event to the dialogue, and its refusal to the sender. A dialogue that kept an event back gives it
+        here again when its time has come."""
+        if self._dialogue is None or id(controller) not in self._attached:
+            return
+        try:
+            self._dialogue.client_event(controller, event, raw)
+        except EventError as error:
+            error.event_id = event.event_id
+            self.reply(controller, error.to_event())
+        except Exception:
+            # A mistake of ours must not end the call of whoever found it.
+            log.exception("event of type %r failed", raw.get("type"))
+            failure = EventError(
+                ErrorCode.INTERNAL, "The server failed to do this.", None, event.event_id, kind=SERVER_ERROR
+            )
+            self.reply(controller, failure.to_event())
+
     def emit(self, event: ServerEvent | dict[str, Any]) -> None:
         """Tell every controller; audio only those that carry it. Encoded once."""
         self.emitted += 1
+        if not self._attached and self._backlog is None:
+            return
         message = _Message(encode(event), _is_audio(event))
-        if not self._attached:
+        if self._backlog is not None:
             self.dropped += self._backlog.add(message)
             return
         greets = _is_greeting(event)
@@ -133,20 +161,6 @@ class EventHub:
         controller.send_nowait(encode(event))
         if _is_greeting(event):
             self._greet(attached)
-
-    def _dispatch(self, dialogue: Dialogue, controller: Controller, event: ClientEvent, raw: dict[str, Any]) -> None:
-        try:
-            dialogue.client_event(controller, event, raw)
-        except EventError as error:
-            error.event_id = event.event_id
-            self.reply(controller, error.to_event())
-        except Exception:
-            # A mistake of ours must not end the call of whoever found it.
-            log.exception("event of type %r failed", raw.get("type"))
-            failure = EventError(
-                ErrorCode.INTERNAL, "The server failed to do this.", None, event.event_id, kind=SERVER_ERROR
-            )
-            self.reply(controller, failure.to_event())
 
     def _tell(self, attached: "_Attached", message: "_Message", greets: bool) -> None:
         if message.is_audio and not attached.controller.carries_audio:

@@ -34,3 +34,31 @@ MAX_VAD_PADDING_MS = 5_000
 
 MAX_VAD_SILENCE_MS = 10_000
 """`silence_duration_ms`: after ten seconds without an answer nobody is on the line any more."""
+
+MAX_ITEMS = 1_000
+"""Items of one conversation that are kept for clients that ask for them: hours of a lively talk. The oldest go."""
+
+MAX_ITEMS_OCTETS = 16 * 1024 * 1024
+"""The same in octets, because an item may hold a picture."""
+
+MAX_HELD_EVENTS = 64
+"""Client events kept back behind a commit that waits for audio on its way. A client that sends more in a tenth of a
+second is not pushing to talk."""
+
+MAX_OUT_OF_BAND_RESPONSES = 8
+"""Responses outside of the conversation that may be under way at once."""
+
+COMMIT_DRAIN_S = 0.1
+"""A commit on a data channel overtakes the audio before it, which is still on the network and in the jitter buffer. So
+long we listen on: a jitter buffer's depth, and not yet a pause that a person would notice."""
+
+ANSWER_LIMIT_S = 5.0
+"""An agent that is asked for a response and says nothing for so long has nothing to say: the response ends, empty.
+Stock clients hold back everything else until then. What the agent says later is a response of its own."""
+
+STALL_LIMIT_S = 30.0
+"""A response in which nothing is written, said or heard for so long has failed: its agent forgot to finish it."""
+
+CLAIM_LIMIT_S = 1.0
+"""An agent may answer a message or a tool's output before the `response.create` that stock clients
+send right behind them. Within this time such a request means that answer; after it, one more."""
