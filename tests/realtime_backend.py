@@ -19,12 +19,14 @@ import base64
 import json
 import math
 import os
+import ssl
 import time
 from array import array
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import trio
@@ -696,13 +698,19 @@ async def open_backend(behaviour: Behaviour | None = None) -> AsyncIterator[Back
 
 @asynccontextmanager
 async def open_backend_on_loopback(
-    behaviour: Behaviour | None = None, port: int = 0, host: str = "127.0.0.1"
+    behaviour: Behaviour | None = None, *, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1"
 ) -> AsyncIterator[tuple[Backend, str]]:
     """The same on a TCP port: the server and its URL."""
     async with open_backend(behaviour) as backend, trio.open_nursery() as nursery:
-        listeners = await nursery.start(trio.serve_tcp, backend.serve, port)
-        port = listeners[0].socket.getsockname()[1]
-        yield backend, f"ws://{host}:{port}/v1/realtime?model={backend.behaviour.model}"
+        if tls is None:
+            listeners = await nursery.start(trio.serve_tcp, backend.serve, 0)
+            socket = listeners[0].socket
+        else:
+            serve_tls = partial(trio.serve_ssl_over_tcp, backend.serve, 0, tls, https_compatible=True)
+            secured = await nursery.start(serve_tls)
+            socket = secured[0].transport_listener.socket
+        scheme, port = "ws" if tls is None else "wss", socket.getsockname()[1]
+        yield backend, f"{scheme}://{host}:{port}/v1/realtime?model={backend.behaviour.model}"
         nursery.cancel_scope.cancel()
 
 

@@ -19,13 +19,13 @@ async def test_offsets_stay_true_through_mute(autojump_clock: trio.testing.MockC
         await stage.client.wait_for("input_audio_buffer.speech_stopped")
         stage.speaks = lambda: None  # he muted by stopping his track
         await trio.sleep(20)
+        spoke_at = trio.current_time()
         await stage.speak(1_000)
         second = await stage.client.wait_for("input_audio_buffer.speech_started", 2)
-        elapsed_ms = (second["audio_start_ms"] + 300) - 0
+        assert abs(second["audio_start_ms"] + 300 - 1_000 * (spoke_at - began)) <= 100
         await trio.sleep(1)
         appended_ms = stage.backend.session.appended_samples / 24
         assert abs(appended_ms - 1_000 * (trio.current_time() - began)) <= 100
-        assert 21_000 <= elapsed_ms <= 22_500
 
 
 async def test_a_turn_ends_although_no_frames_come(autojump_clock: trio.testing.MockClock) -> None:
@@ -49,7 +49,7 @@ async def test_first_words_wait_for_the_backend(autojump_clock: trio.testing.Moc
     async with open_stage(Behaviour(refusals=[503, 503])) as stage:
         await stage.speak(1_000)
         await stage.client.wait_for("input_audio_buffer.speech_stopped")
-        assert bytes(stage.backend.session.appended[: 50 * 960]) == VOICE * 50
+        assert bytes(stage.backend.session.appended[: 49 * 960]) == VOICE * 49
 
 
 async def test_a_commit_takes_everything_along(autojump_clock: trio.testing.MockClock) -> None:

@@ -99,20 +99,21 @@ KINDS = st.sampled_from(
 )  # fmt: skip
 SCALARS = st.sampled_from([None, True, 0, -1, 2**70, 1.5, "", "a", "item_1", "resp_1", "AAAA", "message", "assistant"])
 NAMES = st.sampled_from(
+    ["id", "type", "item", "response", "session", "error", "item_id", "response_id", "content", "content_index"]
+) | st.sampled_from(
     [
-        "id",
-        "type",
-        "item",
-        "response",
-        "session",
-        "error",
-        "item_id",
-        "response_id",
-        "content",
-        "content_index",
         "delta",
+        "transcript",
+        "status",
+        "status_details",
+        "audio",
+        "input",
+        "output",
+        "code",
+        "message",
+        "event_id",
+        "role",
     ]
-    + ["transcript", "status", "status_details", "audio", "input", "output", "code", "message", "event_id", "role"]
 )
 VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=6))
 SHAPED = st.fixed_dictionaries(

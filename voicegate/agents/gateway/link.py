@@ -16,6 +16,7 @@ import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import cache
 from urllib.parse import SplitResult, urlsplit
 
 import trio
@@ -80,10 +81,19 @@ async def open_stream(parts: SplitResult) -> trio.abc.Stream:
     stream = await trio.open_tcp_stream(parts.hostname or "", port)
     if parts.scheme == "ws":
         return stream
-    context = ssl.create_default_context()
-    secured = trio.SSLStream(stream, context, server_hostname=parts.hostname, https_compatible=True)
-    await secured.do_handshake()
+    secured = trio.SSLStream(stream, _tls_context(), server_hostname=parts.hostname, https_compatible=True)
+    try:
+        await secured.do_handshake()
+    except BaseException:
+        await trio.aclose_forcefully(secured)
+        raise
     return secured
+
+
+@cache
+def _tls_context() -> ssl.SSLContext:
+    # Once per process: to read the system's certificates takes tens of milliseconds of everybody's time.
+    return ssl.create_default_context()
 
 
 @asynccontextmanager
