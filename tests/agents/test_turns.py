@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from array import array
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import pytest
@@ -18,6 +18,8 @@ from voicegate.realtime import SemanticVad, ServerVad
 
 if TYPE_CHECKING:
     from tests.conftest import Voice
+
+Sound: TypeAlias = "np.ndarray[tuple[int, ...], np.dtype[np.float64]]"
 
 RATE_HZ = 24_000
 FRAME_OCTETS = 960
@@ -49,7 +51,7 @@ def words(voice: Voice, text: str = "The quick brown fox jumps over the lazy dog
     return voice.speak(text)[::2].tobytes()
 
 
-def noise(kind: str, seconds: float, level: float, seed: int = 1) -> np.ndarray:
+def noise(kind: str, seconds: float, level: float, seed: int = 1) -> Sound:
     chance, count = np.random.default_rng(seed), round(seconds * RATE_HZ)
     white = chance.standard_normal(count)
     if kind == "white":
@@ -66,15 +68,19 @@ def noise(kind: str, seconds: float, level: float, seed: int = 1) -> np.ndarray:
         made = 0.02 * white
         for press in chance.integers(0, count - 500, count // 6000):
             made[press : press + 480] += np.exp(-np.arange(480) / 90) * chance.standard_normal(480) * 8
-    return made * (level / made.std())
+    return np.asarray(made * (level / np.std(made)), np.float64)
 
 
-def mixed(speech: bytes, disturbance: np.ndarray, at: int) -> bytes:
+def octets(sound: Sound) -> bytes:
+    return bytes(np.clip(sound, -32768, 32767).astype(np.int16).tobytes())
+
+
+def mixed(speech: bytes, disturbance: Sound, at: int) -> bytes:
     """`speech`, at `SPEECH_LEVEL`, from sample `at` of the noise on."""
     samples = np.frombuffer(speech, np.int16).astype(float)
     samples *= SPEECH_LEVEL / samples.std()
     disturbance[at : at + len(samples)] += samples
-    return np.clip(disturbance, -32768, 32767).astype(np.int16).tobytes()
+    return octets(disturbance)
 
 
 PHRASES = ["Good morning parrot", "What is the weather like", "Yes", "How much is it", "Please be quiet now", "Hello"]
@@ -99,7 +105,7 @@ def test_ten_minutes_of_noise_are_no_speech(kind: str) -> None:
     """Two minutes of each kind, at levels from a quiet room to a machine hall."""
     turns = TurnTaking(ServerVad())
     for number, level in enumerate((50.0, 500.0, 3000.0, 8000.0)):
-        sound = np.clip(noise(kind, 30, level, number), -32768, 32767).astype(np.int16).tobytes()
+        sound = octets(noise(kind, 30, level, number))
         assert happened(turns, sound) == []
 
 

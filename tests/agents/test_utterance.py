@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from array import array
 
@@ -114,7 +115,7 @@ def test_speech_at_other_rates_lasts_as_long(rate_hz: int, piece: int) -> None:
             assert utterance.write_nowait(sound[start : start + piece]) == len(sound[start : start + piece])
     assert utterance.written_ms == pytest.approx(500, abs=1)
     heard = array("h", b"".join(frame or b"" for frame in pulled(call, 30)))
-    rises = sum(a < 0 <= b for a, b in zip(heard, heard[1:], strict=False))
+    rises = sum(a < 0 <= b for a, b in itertools.pairwise(heard))
     assert rises == pytest.approx(150, abs=2)
     assert max(heard) == pytest.approx(8000, rel=0.05)
 
@@ -162,7 +163,11 @@ async def test_write_returns_when_cut_or_over(autojump_clock: trio.testing.MockC
         nursery.start_soon(call.wait_played)
         await trio.testing.wait_all_tasks_blocked()
         pulled(call, 50)
-        cut = call.stop() if end == "stop" else call.end()
+        cut: tuple[Utterance, ...] = ()
+        if end == "stop":
+            cut = call.stop()
+        else:
+            call.end()
         await trio.testing.wait_all_tasks_blocked()
         assert not nursery.child_tasks
     assert call.pull_frame() is None

@@ -37,7 +37,7 @@ def test_a_tone_survives(law: G711Law, frame_ms: int, tone: Tone, level: Level) 
     samples, wanted = array("h", heard)[4800:19_200], array("h", said)
     error = min(
         math.sqrt(sum((a - b) ** 2 for a, b in zip(samples, wanted[4800 - lag :], strict=False)) / len(samples))
-        for lag in range(0, 160)
+        for lag in range(160)
     )
     assert error < level(said) / 20  # 26 dB; the codec itself has 38.
 

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from voicegate.media import OpusDecoder, OpusEncoder, SpeechDetector
-from voicegate.media import vad
+from voicegate.media import OpusDecoder, OpusEncoder, SpeechDetector, vad
 
 if TYPE_CHECKING:
     from collections.abc import Callable

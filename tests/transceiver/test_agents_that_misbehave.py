@@ -10,8 +10,8 @@ import trio
 import trio.testing
 
 from voicegate.agents import Call
-from voicegate.agents.limits import MAX_FRAMES
 from voicegate.agents.echo import echo
+from voicegate.agents.limits import MAX_FRAMES
 from voicegate.transceiver.limits import AGENT_GRACE_S
 
 if TYPE_CHECKING:
