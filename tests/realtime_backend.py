@@ -234,6 +234,7 @@ class Session:
         self.responses: list[Response] = []
         self.appended_samples = 0
         self.appended = bytearray()  # the last 30 s of it
+        self.heard = b""  # the turn committed last
         self.close_code: int | None = None
         self.configuration: Event = {
             "type": "realtime",
@@ -279,7 +280,6 @@ class Session:
         self._turns = 0
         self._said_audio = False
         self._last_item: str | None = None
-        self._heard = b""
 
     # The connection.
 
@@ -443,7 +443,7 @@ class Session:
     def _commit(self, item_id: str) -> None:
         self._quiet_samples = 0
         self._speech_item = ""
-        self._heard = bytes(self._uncommitted)
+        self.heard = bytes(self._uncommitted)
         self._uncommitted.clear()
         self.emit({"type": "input_audio_buffer.committed", "item_id": item_id, "previous_item_id": self._last_item})
         part: Event = {"type": "input_audio"}  # without `transcript`, as some servers do: clients choke on it
@@ -604,7 +604,7 @@ class Session:
     async def _speak(self, response: Response) -> None:
         item, at = self._open_item(response, {"type": "audio", "transcript": ""})
         self._said_audio = True
-        pcm = self._heard if self._behaviour.echoes else self.backend.tone_of(self._turns, self._behaviour.speech_ms)
+        pcm = self.heard if self._behaviour.echoes else self.backend.tone_of(self._turns, self._behaviour.speech_ms)
         await self._send_audio(response, item, at, pcm)
         transcript = "tone one two"
         self.emit({"type": "response.output_audio.done", **at})

@@ -46,7 +46,7 @@ async def test_a_turn_over_tcp() -> None:
     async with open_backend_on_loopback(Behaviour(key="sk-1")) as (backend, url):
         client = await one_turn(url)
         assert client.of("response.done")[0]["response"]["status"] == "completed"
-        assert backend.session.appended_samples == 60 * 480
+        assert backend.session.appended_samples >= 60 * 480
 
 
 def test_the_backend_as_a_program() -> None:
@@ -74,7 +74,7 @@ async def test_a_turn_over_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     server.load_cert_chain(certificate, key)
     trusting = ssl.create_default_context(cafile=certificate)
     async with open_backend_on_loopback(tls=server, host="localhost") as (_, url):
-        with pytest.raises(BackendLostError, match=r"cannot trust localhost:\d+: self-signed certificate"):
+        with pytest.raises(BackendLostError, match=r"localhost:\d+ cannot be trusted: self-signed certificate"):
             async with open_link(url, ""):
                 pass
         monkeypatch.setattr(link, "_tls_context", lambda: trusting)
@@ -203,7 +203,7 @@ async def test_what_is_no_handshake(answer: bytes, sentence: str) -> None:
             with pytest.raises(BackendLostError) as refusal:
                 async with open_link("ws://peer/", "", connect):
                     pass
-    assert refusal.value.sentence == sentence
+    assert str(refusal.value) == sentence
 
 
 async def test_audio_that_nobody_reads_goes_oldest_first() -> None:

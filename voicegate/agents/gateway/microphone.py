@@ -36,6 +36,8 @@ class Microphone:
         self._next_position_ms = frame.position_ms + FRAME_MS
         self._heard_at = now
         self._put(frame.pcm)
+        # What waited for the backend comes at once: the call began that much earlier.
+        self._began_at = min(self._began_at, now - self._sent_ms / 1000)
 
     def keep_time(self, now: float) -> None:
         """Send silence if no frame has come for a while, as much as is missing."""
