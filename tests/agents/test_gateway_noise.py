@@ -30,12 +30,14 @@ async def test_noise_between_events(autojump_clock: trio.testing.MockClock) -> N
         '{"type": "error", "event_id": "e", "error": "text"}',
         '{"type": "output_audio_buffer.started", "event_id": "e", "response_id": "resp_x"}',
         '{"type": "brand.new.event", "event_id": "event_n", "x": 1}',
+        '{"type": "without.event_id"}',
         "[" * 20_000,
     ]
     async with open_stage(Behaviour(noise=noise)) as stage:
         stage.say({"type": "response.create"})
         await stage.client.wait_for("output_audio_buffer.stopped")
         assert stage.client.of("brand.new.event") == [{"type": "brand.new.event", "event_id": "event_n", "x": 1}]
+        assert stage.client.of("without.event_id")[0]["event_id"].startswith("event_")
         assert len(stage.client.of("output_audio_buffer.started")) == 1
         assert stage.audible_ms == 1_000
 

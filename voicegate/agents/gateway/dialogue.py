@@ -299,6 +299,8 @@ class Gateway:
         if not isinstance(kind, str):
             self._count_malformed(text)
             return
+        if not isinstance(event.get("event_id"), str):
+            event["event_id"] = new_id("event")  # Official clients take no notice of an event without one.
         if kind in self._handlers:
             shape, handle = self._handlers[kind]
             try:
