@@ -29,15 +29,18 @@ class Microphone:
     def hear(self, frame: AudioFrame, now: float) -> None:
         """20 ms of the caller."""
         if self._began_at is None:
-            self._began_at = now
-        elif frame.position_ms > self._next_position_ms:
+            self._began_at = self._heard_at = now
+        self.keep_time(now)
+        if self._next_position_ms and frame.position_ms > self._next_position_ms:
             self._be_silent(frame.position_ms - self._next_position_ms)
         self._next_position_ms = frame.position_ms + FRAME_MS
         self._heard_at = now
         self._put(frame.pcm)
+        # What waited for the backend comes at once: the call began that much earlier.
+        self._began_at = min(self._began_at, now - self._sent_ms / 1000)
 
     def keep_time(self, now: float) -> None:
-        """Send silence for as long as no frames come."""
+        """Send silence if no frame has come for a while, as much as is missing."""
         if self._began_at is None or now - self._heard_at < SILENCE_AFTER_S:
             return
         behind_ms = int((now - self._began_at) * 1000) - self._sent_ms
