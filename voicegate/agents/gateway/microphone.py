@@ -6,11 +6,11 @@ what is lost or muted as silence, what was dropped here as silence too.
 
 from collections.abc import Callable
 
-from voicegate.agents.frame import FRAME_MS, AudioFrame
+from voicegate.agents.frame import FRAME_MS, OCTETS_PER_MS, AudioFrame
 from voicegate.agents.gateway.limits import APPEND_MS, MAX_SILENCE_MS, SILENCE_AFTER_S
-from voicegate.agents.utterance import FRAME_OCTETS
 
-_PIECE_OCTETS = APPEND_MS // FRAME_MS * FRAME_OCTETS
+_FRAME_OCTETS = FRAME_MS * OCTETS_PER_MS
+_PIECE_OCTETS = APPEND_MS * OCTETS_PER_MS
 
 
 class Microphone:
@@ -55,7 +55,7 @@ class Microphone:
     def _be_silent(self, ms: int) -> None:
         frames = min(ms, MAX_SILENCE_MS) // FRAME_MS
         for _ in range(frames):
-            self._put(bytes(FRAME_OCTETS))
+            self._put(bytes(_FRAME_OCTETS))
         self.silence_ms += max(0, frames) * FRAME_MS
 
     def _put(self, pcm: bytes) -> None:
