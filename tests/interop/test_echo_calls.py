@@ -30,6 +30,9 @@ def test_speech_comes_back(peer: str, calls_url: str, run_peer: RunPeer, ears: E
     assert likeness.heard_duration_s == pytest.approx(likeness.said_duration_s, rel=0.1)
     assert report["lost"] == 0
     assert report["received"] > 0.9 * report["sent"]
+    # And its channel of events works, for short messages and long ones.
+    assert report["events"] == ["session.created", "session.updated"]
+    assert report["kept_instructions"]
 
 
 def test_speech_comes_back_to_a_page_that_is_not_ours(

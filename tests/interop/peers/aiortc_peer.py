@@ -12,7 +12,9 @@ from aiortc import MediaStreamTrack, RTCPeerConnection, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamError
 
 from tests.interop.peers.exchange import (
+    EVENTS_LABEL,
     SAMPLE_RATE,
+    Events,
     TimeLine,
     exchange_descriptions,
     parse_arguments,
@@ -60,6 +62,10 @@ async def call(url: str, speech: array[int], seconds: float) -> tuple[dict[str, 
     connected = asyncio.Event()
     connection = RTCPeerConnection()
     connection.addTrack(Microphone(speech))
+    channel = connection.createDataChannel(EVENTS_LABEL)
+    events = Events(channel.send)
+    channel.on("open", lambda: events.opened(time_line))
+    channel.on("message", events.received)
     listening: list[asyncio.Task[None]] = []
 
     @connection.on("track")
@@ -86,7 +92,7 @@ async def call(url: str, speech: array[int], seconds: float) -> tuple[dict[str, 
         await connected.wait()
     await asyncio.sleep(seconds)
 
-    values: dict[str, object] = dict(time_line.marks_ms)
+    values: dict[str, object] = dict(time_line.marks_ms) | events.seen()
     for entry in (await connection.getStats()).values():
         if entry.type == "inbound-rtp":
             values |= {"received": entry.packetsReceived, "lost": entry.packetsLost}

@@ -11,10 +11,36 @@ import time
 import urllib.parse
 import wave
 from array import array
+from collections.abc import Callable
 from pathlib import Path
 
 SAMPLE_RATE = 48_000
+EVENTS_LABEL = "oai-events"
+INSTRUCTIONS = "All work and no play. " * 2500  # an event of 55 kB: many packets, acknowledged and put together again
 CHUNK_SAMPLES = 480  # 10 ms, what libwebrtc moves at a time
+
+
+class Events:
+    """The channel of events, as a client of the Realtime API uses it: it tells the session its instructions."""
+
+    def __init__(self, send: Callable[[str], object]) -> None:
+        self._send = send
+        self._types: list[str] = []
+        self._instructions = ""
+
+    def opened(self, time_line: TimeLine) -> None:
+        time_line.mark("events")
+        session = {"type": "realtime", "instructions": INSTRUCTIONS}
+        self._send(json.dumps({"type": "session.update", "session": session}))
+
+    def received(self, text: str) -> None:
+        event = json.loads(text)
+        self._types.append(event["type"])
+        if event["type"] == "session.updated":
+            self._instructions = event["session"]["instructions"]
+
+    def seen(self) -> dict[str, object]:
+        return {"events": self._types, "kept_instructions": self._instructions == INSTRUCTIONS}
 
 
 def parse_arguments(description: str) -> argparse.Namespace:

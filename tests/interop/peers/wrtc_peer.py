@@ -10,7 +10,9 @@ import webrtc
 
 from tests.interop.peers.exchange import (
     CHUNK_SAMPLES,
+    EVENTS_LABEL,
     SAMPLE_RATE,
+    Events,
     TimeLine,
     exchange_descriptions,
     parse_arguments,
@@ -34,6 +36,10 @@ async def call(url: str, speech: array[int], seconds: float) -> tuple[dict[str, 
         microphone = webrtc.MediaStreamTrackGenerator("audio")
         connection.add_track(microphone, webrtc.MediaStream())
         (transceiver,) = connection.get_transceivers()
+        channel = connection.create_data_channel(EVENTS_LABEL)
+        events = Events(channel.send)
+        channel.on("open", lambda _: events.opened(time_line))
+        channel.on("message", lambda event: events.received(event.data))
 
         async def watch_packets(event: webrtc.RTCTransformEvent) -> None:
             writer = event.transformer.writable.get_writer()
@@ -70,7 +76,7 @@ async def call(url: str, speech: array[int], seconds: float) -> tuple[dict[str, 
         statistics = await connection.get_stats()
         speaking.cancel()
         listening.cancel()
-    values: dict[str, object] = dict(time_line.marks_ms)
+    values: dict[str, object] = dict(time_line.marks_ms) | events.seen()
     for entry in statistics.values():
         match entry:
             case webrtc.RTCInboundRtpStreamStats():
