@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
+import trio
 
+import voicegate.client
 from tests.up.programs import Programs, call, caller, fetch, free_port, metric, wait_until
 from voicegate.cli import main
 
 ADMIN = ("--admin", "127.0.0.1:0")
+FREE_PORTS = ("--http-port", "0", "--signal-port", "0", "--relay-port", "0")
 
 
 def test_the_paths_of_a_relay(programs: Programs) -> None:
@@ -129,3 +133,18 @@ def test_a_relay_that_checks_passwords(programs: Programs) -> None:
     text = fetch(f"{relay.said['admin']}metrics")[1]
     assert metric(text, "voicegate_relay_drops_total", reason="bad integrity") == 0
     assert metric(text, "voicegate_relay_flows_learned_total") == 1
+
+
+@pytest.mark.parametrize(("flag", "ends"), [("--max-call", "too long"), ("--idle", "idle")])
+def test_calls_last_no_longer_than_the_operator_says(programs: Programs, flag: str, ends: str) -> None:
+    program = programs.start("up", *FREE_PORTS, flag, "2")
+    events: list[dict[str, Any]] = []
+
+    async def call() -> None:
+        async with voicegate.client.connect(program.said["signal"]) as call:
+            events.extend([event async for event in call.events()])
+
+    trio.run(call)
+    assert [event["error"]["code"] for event in events if event["type"] == "error"] == ["session_expired"]
+    assert f"ended: {ends}" in program.log()
+    program.end()

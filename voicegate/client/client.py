@@ -336,6 +336,9 @@ class ClientCall:
         try:
             while (message := await self._signaling.next_message()) is not None:
                 if message["type"] == "bye":
+                    # The media path says it, too, behind the last events; it is only a little slower than this.
+                    with trio.move_on_after(GOODBYE_S):
+                        await self._ended.wait()
                     self._end(None)
                 else:
                     self._messages.append(message)

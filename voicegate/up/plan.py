@@ -98,6 +98,8 @@ class TransceiverPlan:
     default_ingress: str | None
     second_ingress: bool
     trusted_proxies: str
+    max_call_s: float
+    idle_limit_s: float | None
     relays: tuple[tuple[str, int], ...]
     agent: str
     certificate_pem: str
@@ -274,6 +276,8 @@ def _plan_transceivers(  # noqa: PLR0913, PLR0917 - what differs between the two
         default_ingress=words.default_ingress,
         second_ingress=second,
         trusted_proxies=words.trusted_proxies,
+        max_call_s=parse_seconds(words.max_call, "--max-call"),
+        idle_limit_s=parse_seconds(words.idle, "--idle") or None,
         relays=relays,
         agent=words.agent,
         certificate_pem=read_certificate(words.certificate),

@@ -105,6 +105,8 @@ class Region:
                     default_ingress=default,
                     second_ingress=plan.second_ingress,
                     trusted_proxies=plan.trusted_proxies,
+                    max_call_s=plan.max_call_s,
+                    idle_limit_s=plan.idle_limit_s,
                 )
             )
         first = next((each for each in ingresses if each["name"] == default), ingresses[0])
