@@ -36,5 +36,6 @@ async def speaking(call: Call) -> None:
 async def _talk(call: Call) -> None:
     pcm = UTTERANCE.tobytes()
     assert len(UTTERANCE) % FRAME_SAMPLES == 0
+    endless = call.begin()
     while True:
-        await call.play(pcm)
+        await endless.write(pcm)

@@ -5,5 +5,6 @@ from voicegate.agents import Call
 
 async def decoded_echo(call: Call) -> None:
     """Play every received 20 ms frame straight back."""
+    voice = call.begin()
     async for frame in call:
-        call.play_nowait(frame.pcm)
+        voice.write_nowait(frame.pcm)

@@ -10,8 +10,8 @@ import trio
 import trio.testing
 
 from voicegate.agents import Call
-from voicegate.agents.call import FRAME_BACKLOG
 from voicegate.agents.echo import echo
+from voicegate.agents.limits import MAX_FRAMES
 from voicegate.transceiver.limits import AGENT_GRACE_S
 
 if TYPE_CHECKING:
@@ -61,14 +61,14 @@ async def test_an_agent_that_never_reads_loses_the_oldest_frames_and_nothing_els
 
     async with open_house(deaf) as house:
         caller, session = house.call()
-        await house.pass_time(FRAME_BACKLOG * 0.02 + 3.0, caller)
+        await house.pass_time(MAX_FRAMES * 0.02 + 3.0, caller)
         assert session.end_reason is None
-        assert calls[0].frames_dropped > 50
-        assert len(calls[0]._frames) == FRAME_BACKLOG
-        newest, oldest = calls[0]._frames[-1], calls[0]._frames[0]
-        assert newest.position_ms - oldest.position_ms == (FRAME_BACKLOG - 1) * 20
+        assert calls[0].usage.frames_dropped > 50
+        assert len(calls[0]._frames) == MAX_FRAMES
+        newest, oldest = calls[0]._frames._items[-1], calls[0]._frames._items[0]
+        assert newest.position_ms - oldest.position_ms == (MAX_FRAMES - 1) * 20
         # Its own side stays on the grid: a frame of silence every 20 ms.
-        assert len(caller.audio) > 45 * (FRAME_BACKLOG * 0.02 + 2.0)
+        assert len(caller.audio) > 45 * (MAX_FRAMES * 0.02 + 2.0)
         caller.hang_up()
         assert await session.wait_ended() == "dtls closed"
 

@@ -12,7 +12,7 @@ import pytest
 import trio
 import trio.testing
 
-from voicegate.agents import FRAME_SAMPLES, SAMPLE_RATE_HZ, AudioFrame, Call
+from voicegate.agents import FRAME_SAMPLES, SAMPLE_RATE_HZ, AudioFrame, Call, Utterance
 from voicegate.agents.echo import echo
 from voicegate.media import SILENCE_FRAME, OpusDecoder, OpusEncoder
 
@@ -37,8 +37,7 @@ def loudness(pcm: bytes) -> float:
 async def test_a_burst_of_audio_leaves_evenly(autojump_clock: trio.testing.MockClock, open_house: OpenHouse) -> None:
     async def talk(call: Call) -> None:
         await trio.sleep(0.5)
-        await call.play(tone(1.0))
-        await call.wait_played()
+        await (await call.say(tone(1.0))).wait_played()
         await call.wait_ended()
 
     async with open_house(talk) as house:
@@ -66,13 +65,13 @@ async def test_stop_falls_silent_with_the_next_frame(
     autojump_clock: trio.testing.MockClock, open_house: OpenHouse
 ) -> None:
     stopped_at = 0.0
-    played: tuple[float, float] = (0.0, 0.0)
+    cut: tuple[Utterance, ...] = ()
 
     async def talk(call: Call) -> None:
-        nonlocal stopped_at, played
-        call.play_nowait(tone(5.0))
+        nonlocal stopped_at, cut
+        await call.say(tone(5.0))
         await trio.sleep(2.0)
-        stopped_at, played = trio.current_time(), call.stop()
+        stopped_at, cut = trio.current_time(), call.stop()
         await call.wait_ended()
 
     async with open_house(talk) as house:
@@ -81,9 +80,9 @@ async def test_stop_falls_silent_with_the_next_frame(
         decoder = OpusDecoder()
         loud = [event.now for event in caller.audio if loudness(decoder.decode(event.packet.payload)) > 1000]
         assert max(loud) - stopped_at <= 0.02 + 0.02  # One frame, and the codec's own tail.
-        played_ms, dropped_ms = played
-        assert played_ms + dropped_ms == pytest.approx(5000)
-        assert played_ms == pytest.approx(20 * len(loud), abs=60)
+        (utterance,) = cut
+        assert utterance.written_ms == 5000
+        assert utterance.heard_ms == pytest.approx(20 * len(loud), abs=60)
 
 
 @pytest.mark.parametrize("loss", [0.0, 0.1])
@@ -133,9 +132,10 @@ async def test_jitter_is_taken_up_in_both_directions(
     frames: list[AudioFrame] = []
 
     async def parrot(call: Call) -> None:
+        voice = call.begin()
         async for frame in call:
             frames.append(frame)
-            call.play_nowait(frame.pcm)
+            voice.write_nowait(frame.pcm)
 
     chance = random.Random(11)
     async with open_house(parrot) as house:

@@ -103,3 +103,35 @@ async def test_an_idle_clock_wakes_for_a_newcomer(autojump_clock: trio.testing.M
         clock.add(member)
     assert member.ticks[0] - came <= PERIOD_S
     assert len(member.ticks) == pytest.approx(50 + 150, abs=3)
+
+
+async def test_who_has_short_frames_ticks_twice_as_often_and_as_evenly(autojump_clock: trio.testing.MockClock) -> None:
+    clock = MediaClock()
+    often, seldom = Member(), Member()
+    clock.add(often, period_ms=10)
+    clock.add(seldom)
+    await run_for(clock, 1.0)
+    assert all(b - a == pytest.approx(0.010) for a, b in zip(often.ticks, often.ticks[1:], strict=False))
+    assert len(often.ticks) == pytest.approx(100, abs=1)
+    assert len(seldom.ticks) == pytest.approx(50, abs=1)
+    clock.remove(often)
+    clock.remove(seldom)
+    assert not any(clock._steps)
+
+
+async def test_nobody_listens_before_everybody_has_spoken(autojump_clock: trio.testing.MockClock) -> None:
+    order: list[str] = []
+
+    class Speaker(Member):
+        def tick(self, now: float) -> None:
+            order.append("speak")
+
+        def tock(self, now: float) -> None:
+            order.append("listen")
+
+    clock = MediaClock(lambda: order.append("leave"))
+    for _ in range(2 * PHASES):
+        clock.add(Speaker())
+    await run_for(clock, 0.5)
+    assert order[:5] == ["speak", "speak", "leave", "listen", "listen"]
+    assert order == order[:5] * (len(order) // 5)

@@ -28,7 +28,7 @@ def faulty(*_: Any, **__: Any) -> Any:
     raise ZeroDivisionError("a defect")
 
 
-@pytest.mark.parametrize("where", ["media", "dtls", "stun", "tick", "timer"])
+@pytest.mark.parametrize("where", ["media", "dtls", "stun", "tick", "tock", "timer"])
 async def test_a_defect_ends_the_session_it_shows_in(
     autojump_clock: trio.testing.MockClock,
     open_house: OpenHouse,
@@ -47,7 +47,8 @@ async def test_a_defect_ends_the_session_it_shows_in(
             "media": (session.rtp, "receive_rtp"),
             "dtls": (session._dtls, "receive_datagram"),
             "stun": (session._ice, "receive_datagram"),
-            "tick": (session.audio, "tick"),
+            "tick": (session.audio, "speak"),
+            "tock": (session.audio, "listen"),
             "timer": (session._ice, "handle_timeout"),
         }[where]
         monkeypatch.setattr(type(owner), name, _for_one(owner, getattr(type(owner), name)))

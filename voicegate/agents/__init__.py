@@ -1,13 +1,14 @@
 """Agents: what speaks with the caller. An agent is an async function that receives a `Call`.
 
-Read `call.py` first (everything an agent can see and do), then `echo.py` and `parrot.py`, the two that come with
-voicegate.
+Read `call.py` first (everything an agent can see and do), then `parrot.py` and `echo.py`, the two that come with
+voicegate; `turns.py` and `utterance.py` say how turns and answers work.
 """
 
 from voicegate.agents.call import FRAME_SAMPLES, Agent, Call
 from voicegate.agents.frame import FRAME_MS, AudioFrame
 from voicegate.agents.load import BUILT_IN, AgentNotFoundError, load_agent
 from voicegate.agents.observer import CallObserver
+from voicegate.agents.prepare import prepare_for
 from voicegate.agents.turns import Turn
 from voicegate.agents.usage import CallUsage
 from voicegate.agents.utterance import Utterance
@@ -27,4 +28,5 @@ __all__ = [
     "Turn",
     "Utterance",
     "load_agent",
+    "prepare_for",
 ]

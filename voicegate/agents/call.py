@@ -85,6 +85,9 @@ class Call:
     def __aiter__(self) -> AsyncIterator[AudioFrame]:
         return self.frames()
 
+    async def __anext__(self) -> AudioFrame:
+        return await anext(self.frames())
+
     def frames(self, rate_hz: int = SAMPLE_RATE_HZ) -> AsyncIterator[AudioFrame]:
         """The caller's audio in frames of 20 ms at 8, 16, 24 or 48 kHz, until the call ends.
 

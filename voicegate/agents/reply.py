@@ -18,6 +18,7 @@ from msgspec import UNSET
 from voicegate.agents.call import Call
 from voicegate.agents.items import Items
 from voicegate.agents.utterance import Utterance
+from voicegate.agents.wire_format import WireFormat
 from voicegate.realtime.configuration import SessionConfiguration
 from voicegate.realtime.errors import SERVER_ERROR
 from voicegate.realtime.ids import new_id
@@ -67,6 +68,7 @@ class Piece:
     utterance: Utterance
     item: MessageItem
     output_index: int
+    wire: WireFormat
     is_open: bool = False
     is_closed: bool = False
     is_over: bool = False
@@ -80,14 +82,15 @@ class Reply:
         self.pieces: list[Piece] = []
         self.is_done = False
         self.deadline = 0.0
-        self.progress = -1
-        """What had been written when it was last looked at; for whoever watches over the deadline."""
+        self.progress = 0
+        """For whoever watches over the deadline: how far it was at the last look."""
         self.is_out_of_band = asked is not None and asked.is_out_of_band
         self._emit = call.hub.emit
         self._items = items
         self._is_wire = call.is_wire
         self._is_audible = False
         self._outputs = 0
+        self._format = _asked_output(asked).format or call.session.audio.output.format
         self._response = _begun(call.session, None if self.is_out_of_band else conversation_id, asked)
         self._emit(ResponseCreated(self._response))
 
@@ -102,7 +105,7 @@ class Reply:
         """The agent is about to say something."""
         utterance.response_id = self.id
         item = MessageItem(id=utterance.item_id, status="in_progress", role="assistant", content=[])
-        piece = Piece(utterance, item, self._outputs)
+        piece = Piece(utterance, item, self._outputs, WireFormat(self._format))
         self.pieces.append(piece)
         self._announce(item)
         return piece
@@ -125,10 +128,9 @@ class Reply:
         if piece.is_open and not piece.is_closed:
             self._emit(ResponseOutputAudioTranscriptDelta(*self._place(piece), clean(delta)))
 
-    def audio(self, piece: Piece, audio: bytes) -> None:
+    def audio(self, piece: Piece, pcm: bytes) -> None:
         """Audio of it, where events carry audio."""
-        if not piece.is_closed:
-            self._emit(ResponseOutputAudioDelta(*self._place(piece), audio))
+        self._send_audio(piece, piece.wire.encode(pcm))
 
     def finish(self, piece: Piece) -> None:
         """It is complete, if the agent has said all of it and that is audible; on a plain WebSocket, if all of it was
@@ -143,6 +145,7 @@ class Reply:
     def played(self, piece: Piece) -> None:
         """Its last sample went out."""
         piece.is_over = True
+        self._send_audio(piece, piece.wire.flush())
         self.finish(piece)
         self._stop_if_drained()
 
@@ -203,6 +206,10 @@ class Reply:
         part = Part("text", text="") if kind == "text" else Part("audio", transcript="")
         self._emit(ResponseContentPartAdded(*self._place(piece), part))
 
+    def _send_audio(self, piece: Piece, audio: bytes) -> None:
+        if audio and not piece.is_closed:
+            self._emit(ResponseOutputAudioDelta(*self._place(piece), audio))
+
     def _close(self, piece: Piece, status: Literal["completed", "incomplete"]) -> None:
         piece.is_closed = True
         text = clean(piece.utterance.transcript)
@@ -221,7 +228,7 @@ class Reply:
         piece.item.status = status
         entry = self._items.find(piece.utterance.item_id)
         if entry is not None:
-            entry.audio_ms = piece.utterance.written_ms
+            entry.audio_ms = piece.utterance.heard_ms if piece.utterance.was_cut else piece.utterance.written_ms
         self._complete(piece.item, piece.output_index)
 
     def _complete(self, item: MessageItem | FunctionCallItem, output_index: int) -> None:
@@ -264,8 +271,8 @@ def clean(text: str) -> str:
 
 
 def _begun(session: SessionConfiguration, conversation_id: str | None, asked: ResponseParameters | None) -> Response:
+    output = _asked_output(asked)
     asked = asked or ResponseParameters()
-    output = asked.audio.output if asked.audio else UNSET
     return Response(
         id=new_id("resp"),
         conversation_id=conversation_id,
@@ -274,8 +281,12 @@ def _begun(session: SessionConfiguration, conversation_id: str | None, asked: Re
         metadata=asked.metadata or None,
         audio=ResponseAudio(
             ResponseAudioOutput(
-                format=(output.format if output else UNSET) or session.audio.output.format,
-                voice=(output.voice if output else UNSET) or session.audio.output.voice,
+                format=output.format or session.audio.output.format, voice=output.voice or session.audio.output.voice
             )
         ),
     )
+
+
+def _asked_output(asked: ResponseParameters | None) -> ResponseAudioOutput:
+    audio = asked.audio if asked else None
+    return (audio.output if audio else None) or ResponseAudioOutput()

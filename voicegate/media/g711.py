@@ -5,7 +5,7 @@ neither concealment nor silence of its own, so a lost frame is the last one agai
 """
 
 from array import array
-from typing import Literal
+from typing import Literal, cast
 
 import av
 from av.audio.codeccontext import AudioCodecContext
@@ -38,7 +38,7 @@ class G711Encoder:
         samples = G711_RATE_HZ * frame_ms // 1000
         self._octets = samples * _BYTES_PER_SAMPLE
         self._resampler = Resampler(SAMPLE_RATE_HZ, G711_RATE_HZ)
-        self._context = _opened(AudioCodecContext.create(_CODECS[law], "w"))
+        self._context = _context(law, "w")
         self._frame = AudioFrame(format="s16", layout="mono", samples=samples)
         self._frame.sample_rate = G711_RATE_HZ
         self._plane = self._frame.planes[0]
@@ -56,7 +56,7 @@ class G711Decoder:
     """Decodes one stream of G.711 packets of any length to PCM16 mono 24 kHz."""
 
     def __init__(self, law: G711Law) -> None:
-        self._context = _opened(AudioCodecContext.create(_CODECS[law], "r"))
+        self._context = _context(law, "r")
         self._resampler = Resampler(G711_RATE_HZ, SAMPLE_RATE_HZ)
         self._last = array("h", bytes(_BYTES_PER_SAMPLE * G711_RATE_HZ // 50))
 
@@ -81,7 +81,8 @@ class G711Decoder:
         return self._resampler.resample(pcm).rjust(len(pcm) * SAMPLE_RATE_HZ // G711_RATE_HZ, b"\0")
 
 
-def _opened(context: AudioCodecContext) -> AudioCodecContext:
+def _context(law: G711Law, mode: Literal["r", "w"]) -> AudioCodecContext:
+    context = cast(AudioCodecContext, AudioCodecContext.create(_CODECS[law], mode))
     context.sample_rate = G711_RATE_HZ
     context.layout = "mono"
     context.format = "s16"

@@ -50,7 +50,7 @@ class MediaClock:
     def __init__(self, after_ticks: Callable[[], None] = lambda: None) -> None:
         self._after_ticks = after_ticks
         self._steps: list[dict[Ticker, None]] = [{} for _ in range(STEPS)]
-        self._step_of: dict[Ticker, int] = {}
+        self._phase_of: dict[Ticker, int] = {}
         self._wake = trio.Event()
         self.slips = 0
         self.worst_lag_s = 0.0
@@ -61,12 +61,12 @@ class MediaClock:
         self._steps[step][ticker] = None
         if period_ms < TICK_MS:
             self._steps[(step + PHASES) % STEPS][ticker] = None
-        self._step_of[ticker] = step
+        self._phase_of[ticker] = step
         self._wake.set()
 
     def remove(self, ticker: Ticker) -> None:
         """Stop ticking `ticker`; unknown ones are ignored, so that every way out of a session may call this."""
-        step = self._step_of.pop(ticker, None)
+        step = self._phase_of.pop(ticker, None)
         if step is not None:
             del self._steps[step][ticker]
             self._steps[(step + PHASES) % STEPS].pop(ticker, None)
@@ -74,14 +74,14 @@ class MediaClock:
     async def run(self) -> None:
         """Serve the ring until cancelled."""
         while True:
-            if not self._step_of:
+            if not self._phase_of:
                 self._wake = trio.Event()
                 await self._wake.wait()
             await self._run_ring()
 
     async def _run_ring(self) -> None:
         start, step = trio.current_time(), 0
-        while self._step_of:
+        while self._phase_of:
             members = self._steps[step % STEPS]
             if members:
                 deadline = start + step * STEP_S
@@ -100,5 +100,5 @@ class MediaClock:
             ticker.tick(now)
         self._after_ticks()
         for ticker in members:
-            if ticker in self._step_of:
+            if ticker in self._phase_of:
                 ticker.tock(now)

@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from voicegate.agents import Agent
+from voicegate.agents import Agent, prepare_for
 from voicegate.dtls import Certificate
 from voicegate.net import DatagramEndpoint, TimerHeap
 from voicegate.routing import FleetKeys, HopReceiver, HopSender
@@ -31,6 +31,7 @@ async def run_transceiver(
     config: TransceiverConfig, port: DatagramEndpoint, agent: Agent
 ) -> AsyncIterator[Transceiver]:
     """Serve sessions over `port` (the hop socket) inside the block; leaving it ends them all."""
+    prepare_for(agent)
     keys = FleetKeys.parse(config.secret)
     sender_id = config.sender_id
     receiver = HopReceiver(keys.hop_keys, own_sender_id=sender_id, allowed_peers=config.relays or None)

@@ -192,6 +192,8 @@ class Session:
     def _say_goodbye(self, now: float) -> None:
         self._around.clock.remove(self)
         self._around.cancel_timer(self)
+        if self.audio is not None:
+            self.audio.count_packets()
         if self.rtp is not None and self._path is not None:
             self._around.send(self._path, self.rtp.goodbye(now, time.time()))
         if self._dtls is not None:
