@@ -22,8 +22,12 @@ def test_the_agent_of_the_readme_says_everything_again_two_seconds_later(
     voicegate = voicegate_up("--agent", "later:agent", PYTHONPATH=str(tmp_path))
     recording = tmp_path / "heard.wav"
     words = ["call", "--signal", voicegate.signal, "--play", str(speech_wav), "--seconds", "9"]
+    words += ["--record", str(recording)]
     subprocess.run(  # noqa: S603 - our own words
-        [sys.executable, "-m", "voicegate", *words, "--record", str(recording)], cwd=ROOT, check=True, capture_output=True
+        [sys.executable, "-m", "voicegate", *words, "--record", str(recording)],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
     )
     with wave.open(str(recording)) as file:
         rate, samples = file.getframerate(), array("h", file.readframes(file.getnframes()))
