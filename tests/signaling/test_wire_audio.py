@@ -11,6 +11,7 @@ from voicegate.agents.observer import NobodyObserves
 from voicegate.realtime import ErrorCode, EventError
 from voicegate.signaling.limits import WIRE_AHEAD_S, WIRE_FRAMES_AT_ONCE, WIRE_LEAD_S
 from voicegate.signaling.wire_audio import WireAudio
+from voicegate.transceiver.clock import MediaClock
 
 SECOND = bytes(48_000)
 
@@ -47,7 +48,9 @@ async def test_what_the_agent_says_leaves_at_real_time_and_a_lead(
     wire = WireAudio(call)
     await trio.sleep(5)
     began = trio.current_time()
-    nursery.start_soon(wire.play)
+    clock = MediaClock()
+    nursery.start_soon(clock.run)
+    clock.add(wire)
     await call.say(2 * SECOND)
     await trio.sleep(0.001)
     assert heard.octets == pytest.approx(WIRE_LEAD_S * 48_000, abs=960 * 2)
@@ -66,6 +69,26 @@ async def test_what_the_agent_says_leaves_at_real_time_and_a_lead(
     cut = heard.octets
     await trio.sleep(1)
     assert heard.octets == cut
+
+
+async def test_a_defect_in_one_call_does_not_stop_the_clock(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Fails(NobodyObserves):
+        def utterance_audio(self, utterance: Utterance, pcm: bytes) -> None:
+            raise ZeroDivisionError
+
+    clock, heard, defects = MediaClock(), Heard(), []
+    for observer in (Fails(), heard):
+        call = Call("rtc_wire", is_wire=True)
+        call.observer = observer
+        clock.add(WireAudio(call, lambda: defects.append("defect")))
+        await call.say(SECOND)
+    nursery.start_soon(clock.run)
+    await trio.sleep(2)
+    assert heard.octets == len(SECOND)
+    assert defects
+    assert "the audio of the agent failed" in caplog.text
 
 
 async def test_appended_audio_is_cut_into_frames_without_a_seam() -> None:
