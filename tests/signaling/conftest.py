@@ -48,6 +48,7 @@ from voicegate.signaling import (
     TokenMint,
     WireCall,
 )
+from voicegate.transceiver.clock import MediaClock
 from voicegate.web import load_assets
 
 ANSWER_SDP = "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\n"
@@ -110,6 +111,7 @@ class FakeHost:
         self.cancelled = 0
         self.agent: Agent = parrot
         self.wire: list[WireCall] = []
+        self.clock = MediaClock()
 
     async def answer(
         self,
@@ -160,7 +162,7 @@ class FakeHost:
             raise self.error
         call = WireCall("rtc_wire", configuration, controller)
         self.wire.append(call)
-        async with call.run(self.agent):
+        async with call.run(self.agent, self.clock):
             yield call
 
     def ready(self) -> bool:
@@ -430,6 +432,7 @@ def serve_http(host: FakeHost, mint: TokenMint, counters: SignalingCounters, nur
         access = Access(mint, counters, ApiKeys(keys), is_open=not keys)
         application = Application(host, site, access, counters, trusted_proxies=trusted_proxies)
         server = HttpServer(application, counters, RealtimeSockets(host, access, counters, trusted_proxies))
+        nursery.start_soon(host.clock.run)
         await nursery.start(lambda task_status: server.serve(listening, tls=tls, task_status=task_status))
         return HttpClient(port)
 
