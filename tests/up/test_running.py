@@ -79,14 +79,21 @@ def test_it_can_be_ended_while_it_starts(number: signal.Signals, delay_s: float)
         [*COMMAND, "up", "--json", *FREE_PORTS], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as up:
         # Not before its own code runs: until then it is Python that answers signals.
-        wait_until(lambda: b"voicegate" in Path(f"/proc/{up.pid}/cmdline").read_bytes(), "it never started")
-        time.sleep(0.7 + delay_s)
+        wait_until(lambda: catches(up.pid, signal.SIGTERM), "it never started")
+        time.sleep(delay_s)
         children = children_of(up.pid)
         up.send_signal(number)
         _, errors = up.communicate(timeout=PATIENCE_S)
     assert up.returncode == 0, errors
     assert "Traceback" not in errors
     wait_until(lambda: not any(map(is_alive, children)), "a child survived")
+
+
+def catches(pid: int, number: signal.Signals) -> bool:
+    """Whether a process has a handler of its own for a signal (proc(5), SigCgt)."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    (caught,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(caught, 16) >> (number - 1) & 1)
 
 
 def test_a_caller_is_told_when_it_ends(voicegate_up: Callable[..., Any]) -> None:

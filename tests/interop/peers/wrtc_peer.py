@@ -38,8 +38,15 @@ async def call(url: str, speech: array[int], seconds: float) -> tuple[dict[str, 
         (transceiver,) = connection.get_transceivers()
         channel = connection.create_data_channel(EVENTS_LABEL)
         events = Events(channel.send)
-        channel.on("open", lambda _: events.opened(time_line))
-        channel.on("message", lambda event: events.received(event.data))
+
+        def channel_opened(_: object) -> None:
+            events.opened(time_line)
+
+        def message_came(message: webrtc.MessageEvent) -> None:
+            events.received(str(message.data))
+
+        channel.on("open", channel_opened)
+        channel.on("message", message_came)
 
         async def watch_packets(event: webrtc.RTCTransformEvent) -> None:
             writer = event.transformer.writable.get_writer()
