@@ -36,17 +36,7 @@ async def call(url: str, speech: array[int], seconds: float) -> tuple[dict[str, 
         microphone = webrtc.MediaStreamTrackGenerator("audio")
         connection.add_track(microphone, webrtc.MediaStream())
         (transceiver,) = connection.get_transceivers()
-        channel = connection.create_data_channel(EVENTS_LABEL)
-        events = Events(channel.send)
-
-        def channel_opened(_: object) -> None:
-            events.opened(time_line)
-
-        def message_came(message: webrtc.MessageEvent) -> None:
-            events.received(str(message.data))
-
-        channel.on("open", channel_opened)
-        channel.on("message", message_came)
+        events = open_events(connection, time_line)
 
         async def watch_packets(event: webrtc.RTCTransformEvent) -> None:
             writer = event.transformer.writable.get_writer()
@@ -93,6 +83,21 @@ async def call(url: str, speech: array[int], seconds: float) -> tuple[dict[str, 
             case webrtc.RTCTransportStats():
                 values |= {"dtls": entry.tls_version, "cipher_suite": entry.dtls_cipher, "srtp": entry.srtp_cipher}
     return values, heard
+
+
+def open_events(connection: webrtc.RTCPeerConnection, time_line: TimeLine) -> Events:
+    channel = connection.create_data_channel(EVENTS_LABEL)
+    events = Events(channel.send)
+
+    def opened(_: object) -> None:
+        events.opened(time_line)
+
+    def message_came(message: webrtc.MessageEvent) -> None:
+        events.received(str(message.data))
+
+    channel.on("open", opened)
+    channel.on("message", message_came)
+    return events
 
 
 async def speak(microphone: webrtc.MediaStreamTrackGenerator, speech: array[int]) -> None:
