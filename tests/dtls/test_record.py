@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from voicegate.dtls import DtlsError, DtlsStatistics
 from voicegate.dtls.code_points import DTLS_1_2, ContentType
 from voicegate.dtls.dtls12.key_schedule import RecordKeys
-from voicegate.dtls.dtls12.protection import AesGcmProtection
+from voicegate.dtls.dtls12.protection import Protection12
 from voicegate.dtls.limits import MAXIMUM_FUTURE_RECORDS, MAXIMUM_SEQUENCE_NUMBER
 from voicegate.dtls.record import Record, RecordLayer, ReplayWindow
 from voicegate.errors import LocalError
@@ -17,8 +17,8 @@ from voicegate.errors import LocalError
 KEYS = RecordKeys(bytes(range(16)), b"salt")
 
 
-def protection() -> AesGcmProtection:
-    return AesGcmProtection(1, KEYS)
+def protection() -> Protection12:
+    return Protection12(1, KEYS)
 
 
 def layer_with_keys() -> RecordLayer:

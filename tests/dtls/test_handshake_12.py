@@ -1,4 +1,4 @@
-"""Whole handshakes of our client with our server, and each way in which one is refused."""
+"""DTLS 1.2: whole handshakes of our client with our server, and each way in which one is refused."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from voicegate.dtls import (
     DtlsConnection,
     DtlsReason,
     DtlsRole,
+    DtlsVersion,
     Event,
     Fingerprint,
     HandshakeComplete,
@@ -36,6 +37,13 @@ from voicegate.errors import LocalError
 
 if TYPE_CHECKING:
     from tests.dtls.conftest import MakePair, Pair, Wire
+
+
+
+@pytest.fixture
+def version() -> DtlsVersion:
+    return DtlsVersion.DTLS_1_2
+
 
 GCM, SHA1_80 = SrtpProfile.AEAD_AES_128_GCM, SrtpProfile.AES128_CM_SHA1_80
 
