@@ -124,7 +124,7 @@ class _Packer:
             self._fragments += fragment.serialize()
             self._pieces.append(_Piece(part, start, start + len(data)))
             start += len(data)
-            if start == end:
+            if start >= end:
                 return
             self.end_datagram()
 
