@@ -65,7 +65,7 @@ class AnyNetwork(RuleBasedStateMachine):
         mtu=st.sampled_from([200, 500, 1200]),
         seed=st.integers(0, 1000),
     )
-    def begin(  # noqa: PLR0913 - each is a choice of the handshake
+    def begin(  # noqa: PLR0913, PLR0917 - each is a choice of the handshake
         self,
         client_versions: list[DtlsVersion],
         server_versions: list[DtlsVersion],
@@ -254,7 +254,10 @@ class AnyNetwork(RuleBasedStateMachine):
 def test_any_network() -> None:
     run: Callable[..., None] = run_state_machine_as_test
     checks = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
-    run(AnyNetwork, settings=settings(max_examples=120, stateful_step_count=40, deadline=None, suppress_health_check=checks))
+    run(
+        AnyNetwork,
+        settings=settings(max_examples=120, stateful_step_count=40, deadline=None, suppress_health_check=checks),
+    )
 
 
 @pytest.mark.parametrize("seed", range(60))

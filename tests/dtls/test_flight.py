@@ -10,7 +10,7 @@ from voicegate.dtls import DtlsStatistics
 from voicegate.dtls.code_points import ContentType
 from voicegate.dtls.dtls12.key_schedule import RecordKeys
 from voicegate.dtls.dtls12.protection import Protection12
-from voicegate.dtls.flight import FlightPart, RetransmissionTimer, Flight
+from voicegate.dtls.flight import Flight, FlightPart, RetransmissionTimer
 from voicegate.dtls.limits import MINIMUM_MTU
 from voicegate.dtls.reassembly import HandshakeMessage, Reassembler
 from voicegate.dtls.record import RecordLayer

@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from tests.dtls.conftest import MakePair, Pair, Wire
 
 
-
 @pytest.fixture
 def version() -> DtlsVersion:
     return DtlsVersion.DTLS_1_2

@@ -14,7 +14,7 @@ TLS = b"tls13 "
 ZEROS = bytes(32)
 EMPTY = hashlib.sha256(b"").digest()
 
-SHARED_SECRET = "8bd4054fb55b9d63fdfbacf9f04b9f0d35e6d63f537563efd46272900f89492d"
+SHARED = "8bd4054fb55b9d63fdfbacf9f04b9f0d35e6d63f537563efd46272900f89492d"
 HELLO_HASH = bytes.fromhex("860c06edc07858ee8e78f0e7428c58edd6b43f2ca3e6e95f02ed063cf0e1cad8")
 FINISHED_HASH = bytes.fromhex("9608102a0f1ccc6db6250b7b7e417b1a000eaada3daae4777a7686c9ff83df13")
 
@@ -29,7 +29,7 @@ def test_secrets_of_the_simple_handshake() -> None:
     assert early.hex() == "33ad0a1c607ec03b09e6cd9893680ce210adf300aa1f2660e1b22e10f170f92a"
     salt = derive(early, b"derived", EMPTY)
     assert salt.hex() == "6f2615a108c702c5678f54fc9dbab69716c076189c48250cebeac3576c3611ba"
-    handshake = extract(salt, bytes.fromhex(SHARED_SECRET))
+    handshake = extract(salt, bytes.fromhex(SHARED))
     assert handshake.hex() == "1dc826e93606aa6fdc0aadc12f741b01046aa6b99f691ed221a9f0ca043fbeac"
     client = derive(handshake, b"c hs traffic", HELLO_HASH)
     server = derive(handshake, b"s hs traffic", HELLO_HASH)
@@ -50,7 +50,7 @@ def test_secrets_of_the_simple_handshake() -> None:
 @pytest.mark.rfc("9147", "5.9")
 def test_our_schedule_is_that_one_with_another_prefix(monkeypatch: pytest.MonkeyPatch) -> None:
     """`HandshakeSecrets` under the prefix of TLS yields the published secrets; under its own it yields others."""
-    shared = bytes.fromhex(SHARED_SECRET)
+    shared = bytes.fromhex(SHARED)
     ours = key_schedule.HandshakeSecrets.of(shared, HELLO_HASH)
     defaults = expand_label.__defaults__
     salt = derive(extract(ZEROS, ZEROS), b"derived", EMPTY)
