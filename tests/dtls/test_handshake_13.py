@@ -29,6 +29,7 @@ from voicegate.dtls.code_points import DTLS_1_2, ContentType, ExtensionType, Han
 from voicegate.dtls.dtls13.acknowledgement import Acknowledgement, RecordNumber
 from voicegate.dtls.handshake import Handshake
 from voicegate.dtls.key_exchange import available_groups
+from voicegate.dtls.limits import KEY_UPDATE_AFTER_RECORDS
 from voicegate.dtls.messages import (
     CertificateMessage13,
     CertificateRequest13,
@@ -644,6 +645,20 @@ def test_keys_are_changed_and_data_goes_on(connected: Pair, request_: bool) -> N
         assert len(server._records._read) <= 2
     assert client.next_timeout() is None
     assert server.statistics.key_updates == 5
+
+
+@pytest.mark.rfc("9147", "4.5.3")
+def test_a_key_that_was_used_much_is_changed_by_itself(connected: Pair) -> None:
+    protection = connected.client._records._write[3]
+    protection.next_sequence_number = KEY_UPDATE_AFTER_RECORDS - 1
+    window = connected.server._records._read[3].window
+    assert window is not None
+    window.highest = KEY_UPDATE_AFTER_RECORDS - 2
+    for _ in range(3):
+        connected.client.send(b"on and on")
+    connected.settle()
+    assert connected.server_events == [ApplicationData(b"on and on")] * 3
+    assert (connected.client._transport.write_epoch, connected.server.statistics.key_updates) == (4, 1)
 
 
 def test_a_lost_acknowledgement_of_a_key_update_is_repaired(connected: Pair) -> None:

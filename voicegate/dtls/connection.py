@@ -202,7 +202,7 @@ class DtlsConnection:
             raise LocalError(f"{len(data)} bytes do not fit into a datagram, {self.maximum_data_bytes} do")
         transport.outgoing.append(self._records.seal(transport.write_epoch, ContentType.APPLICATION_DATA, data))
         # RFC 9147 §4.5.3: a key is for so many records.
-        if self._records.next_sequence_number(transport.write_epoch) == KEY_UPDATE_AFTER_RECORDS:
+        if self._records.next_sequence_number(transport.write_epoch) >= KEY_UPDATE_AFTER_RECORDS:
             self.update_keys(self._now)
 
     def update_keys(self, now: float, *, request: bool = False) -> None:
