@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -473,6 +474,35 @@ def test_a_server_that_the_client_does_not_accept(  # noqa: PLR0913, PLR0917 - o
     pair.to_client(pair.from_server())
     assert failure(pair.client_events) == (reason, alert)
     assert pair.client.srtp is None
+
+
+@pytest.mark.parametrize(
+    ("liar_is_client", "msg_type"),
+    [(True, 1), (True, 11), (True, 15), (True, 20), *((False, kind) for kind in (2, 8, 11, 13, 15, 20))],
+)
+def test_any_damage_under_protection_is_survived_or_reported(
+    make_pair: MakePair, monkeypatch: pytest.MonkeyPatch, msg_type: int, liar_is_client: bool
+) -> None:
+    rng = random.Random(msg_type)
+
+    def damage(body: bytes) -> bytes:
+        changed = bytearray(body)
+        while changed == body:
+            start = rng.randrange(len(changed))
+            changed[start : start + rng.randrange(20)] = rng.randbytes(rng.randrange(20))
+        return bytes(changed)
+
+    lie(monkeypatch, liar_is_client, msg_type, damage)
+    for seed in range(40):
+        pair = make_pair(seed=seed)
+        pair.client.start(0.0)
+        pair.settle()
+        honest = pair.server_events if liar_is_client else pair.client_events
+        # Other parameters may be as good as the right ones; a proof of identity may not.
+        if msg_type in {11, 15, 20}:
+            assert all(isinstance(event, ConnectionFailed) for event in honest)
+        for events in (pair.client_events, pair.server_events):
+            assert sum(isinstance(event, ConnectionFailed) for event in events) <= 1
 
 
 @pytest.mark.rfc("8827", "6.5")

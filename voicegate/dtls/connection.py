@@ -8,8 +8,8 @@
 ```
 
 1. A client says ClientHello on `start`, and says it again with the cookie if a HelloVerifyRequest comes back.
-2. A server waits for a *whole* ClientHello; a client for a whole ServerHello. Then the version is chosen, in this file
-   and nowhere else, and the handshake of that version takes every further message.
+2. A server waits for a *whole* ClientHello; a client for a whole ServerHello. Then the version is chosen (by
+   negotiation.py, for this file and nobody else), and the handshake of that version takes every further message.
 3. The handshake completes. `HandshakeComplete` follows as soon as the peer's certificate matches its fingerprint, which
    may be told later than the handshake (`set_peer_fingerprints`). Data that comes in between is held, a little of it.
 4. `close`, a close_notify, a fatal alert, an error or a timeout ends it. After that everything is dropped.
