@@ -705,6 +705,17 @@ def test_a_lost_acknowledgement_of_a_key_update_is_repaired(connected: Pair) -> 
     assert (client._transport.write_epoch, server.statistics.key_updates) == (4, 1)
 
 
+def test_a_change_of_keys_waits_for_the_finished_to_be_acknowledged(pair: Pair) -> None:
+    pair.client.start(0.0)
+    pair.to_server(pair.from_client())
+    pair.to_client(pair.from_server())
+    pair.client.update_keys(0.0, request=True)
+    pair.client.update_keys(0.0)
+    pair.settle()
+    assert (pair.client._transport.write_epoch, pair.server._transport.write_epoch) == (4, 4)
+    assert pair.client.statistics.key_updates == pair.server.statistics.key_updates == 1
+
+
 def test_both_sides_may_change_keys_at_once(connected: Pair) -> None:
     connected.client.update_keys(0.0, request=True)
     connected.server.update_keys(0.0, request=True)

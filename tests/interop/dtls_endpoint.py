@@ -36,6 +36,7 @@ class DtlsEndpoint:
         self.role, self.profile, self.options = role, profile, options
         self.certificate = Certificate.generate()
         self.outcome: HandshakeComplete | ConnectionFailed | None = None
+        self.dtls: DtlsConnection | None = None
         self._done = threading.Event()
         endpoint = self
 
@@ -127,6 +128,9 @@ class DtlsEndpoint:
             while (event := dtls.next_event()) is not None:
                 if isinstance(event, HandshakeComplete | ConnectionFailed):
                     self.outcome = event
+                    self.dtls = dtls
+                    # In DTLS 1.3 let the peer show that it can change keys, ours and its own.
+                    dtls.update_keys(now, request=True)
             if peer is not None:
                 for datagram in dtls.datagrams_to_send(now):
                     udp.sendto(datagram, peer)
