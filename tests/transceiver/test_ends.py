@@ -9,6 +9,7 @@ import trio
 import trio.testing
 
 from voicegate.agents.echo import echo
+from voicegate.dtls.limits import HANDSHAKE_LIMIT_S
 from voicegate.sdp import SdpError
 from voicegate.transceiver import host as host_module
 from voicegate.transceiver.ends import EndReason
@@ -60,9 +61,9 @@ async def test_a_client_that_checks_and_never_secures_anything(
         house.line.lost = lambda data: 20 <= data[0] < 64
         # The client gives up by itself earlier: its checks have to go on without it.
         caller.core._connect_deadline = float("inf")
-        await house.pass_time(CONNECT_LIMIT_S - 3, caller)
+        await house.pass_time(HANDSHAKE_LIMIT_S - 1, caller)
         assert house.transceiver.calls
-        await house.pass_time(3.5, caller)
+        await house.pass_time(CONNECT_LIMIT_S - HANDSHAKE_LIMIT_S + 1.5, caller)
         assert session.end_reason is EndReason.HANDSHAKE_FAILED
         assert await session.wait_ended() == "handshake failed"
         await gone(house, "handshake failed")

@@ -186,9 +186,8 @@ async def test_a_wrong_fingerprint_ends_in_handshake_failed(
         assert session.rtp is None
         assert await session.wait_ended() == "handshake failed"
         assert "fingerprint" in session.end_detail
-        # RFC 8122 §6.2: the caller was told by an alert (bad_certificate), not left to guess.
-        alerts = [data for data in house.line.said[caller.address] if data[0] == ALERT]
-        assert [data[-2:] for data in alerts] == [b"\x02\x2a"]
+        # RFC 8122 §6.2: the caller was told by an alert, not left to guess.
+        assert all("bad_certificate" in failure.detail for failure in caller.failures)
         assert [data for data in house.line.said[caller.address] if 128 <= data[0] < 192] == []
         assert [failure.failure for failure in caller.failures] == [CallFailure.DTLS_FAILED]
         await trio.testing.wait_all_tasks_blocked()

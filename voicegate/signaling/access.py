@@ -6,8 +6,9 @@
     Sec-WebSocket-Protocol: realtime, openai-insecure-api-key.ek_…        browsers cannot set headers on a WebSocket
 
 An *open* installation, which is one without keys on a loopback address, takes requests without any credential, and
-those with whatever stock clients insist on. Only a token that is wrong is refused there too: it was meant to bind its
-holder to a session, and must not give him another one.
+those with whatever stock clients insist on (their browser SDK wants something that begins with `ek_`). Only what may
+have been a token and is not good is refused there too: it was meant to bind its holder to a session, and must not give
+him another one.
 """
 
 import hmac
@@ -84,6 +85,8 @@ class Access:
             try:
                 token = self.mint.open_untrusted(credential)
             except TokenError as error:
+                if self.is_open and error.reason is TokenRefusal.MALFORMED:
+                    return Grant("")
                 raise self._refused_token(error) from error
             self._counters.tokens_taken += 1
             return Grant(f"token {token.token_id}", token)
