@@ -81,8 +81,13 @@ class Session:
                 nursery.cancel_scope.cancel()
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
-        print(json.dumps({"name": self.name, "appends": self.appends, "appended_ms": self.appended_octets / 48}
-                         | {"marks": self.marks, "begun": self.begun, "cut": self.cut}), flush=True)
+        print(
+            json.dumps(
+                {"name": self.name, "appends": self.appends, "appended_ms": self.appended_octets / 48}
+                | {"marks": self.marks, "begun": self.begun, "cut": self.cut}
+            ),
+            flush=True,
+        )
 
     async def _shake_hands(self) -> None:
         while b"\r\n\r\n" not in self._received:
@@ -167,8 +172,10 @@ class Session:
         body = {"object": "realtime.response", "id": "resp_" + number, "status": "in_progress", "output": []}
         await self.say({"type": "response.created", "event_id": "event_2", "response": body | {"conversation_id": "c"}})
         item = {"id": "item_" + number, "type": "message", "role": "assistant", "status": "in_progress", "content": []}
-        await self.say({"type": "response.output_item.added", "event_id": "event_3", "response_id": "resp_" + number}
-                       | {"output_index": 0, "item": item})
+        await self.say(
+            {"type": "response.output_item.added", "event_id": "event_3", "response_id": "resp_" + number}
+            | {"output_index": 0, "item": item}
+        )
         return number
 
     async def _send_delta(self, number: str) -> None:
@@ -215,8 +222,10 @@ class Session:
                 await self._send_delta(number)
             await trio.sleep(0.4 + 0.1 * random.random())  # noqa: S311
             self.cut.append(time.time())
-            await self.say({"type": "input_audio_buffer.speech_started", "event_id": "event_8", "audio_start_ms": 0}
-                           | {"item_id": "item_0"})
+            await self.say(
+                {"type": "input_audio_buffer.speech_started", "event_id": "event_8", "audio_start_ms": 0}
+                | {"item_id": "item_0"}
+            )
             await self._end_response(number, "cancelled")
 
 

@@ -1,7 +1,7 @@
 """How long the relay keeps what an agent says: a look at the loopback interface, where there is permission for one.
 
-    transceiver ── bundle ──▶ relay ── packet ──▶ caller
-                     t0                  t1
+transceiver ── bundle ──▶ relay ── packet ──▶ caller
+                 t0                  t1
 """
 
 import select
