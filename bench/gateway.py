@@ -40,7 +40,6 @@ from bench.gateway_callers import percentile
 from bench.gateway_wire import RelayWatch
 from bench.machine import cpu_seconds, describe, resident_octets
 from bench.processes import Program, ProgramFailedError, running, voicegate_up
-from bench.relay_forwarders import free_port
 
 CALLS_PATH = "/v1/realtime/calls"
 
@@ -93,12 +92,11 @@ def on_core(core: int) -> Iterator[None]:
 @contextmanager
 def gateway(agent: str) -> Iterator["Gateway"]:
     """A relay and a transceiver on their core, with this agent."""
-    admin = f"127.0.0.1:{free_port()}"
     with on_core(MEASURED_CORE):
-        started = voicegate_up(agent, "--admin", admin)
+        started = voicegate_up(agent, "--admin", "127.0.0.1:0")
         up = started.__enter__()
     try:
-        yield Gateway(up, admin)
+        yield Gateway(up)
     finally:
         started.__exit__(None, None, None)
 
@@ -106,11 +104,11 @@ def gateway(agent: str) -> Iterator["Gateway"]:
 class Gateway:
     """What is measured, from outside."""
 
-    def __init__(self, up: Program, admin: str) -> None:
+    def __init__(self, up: Program) -> None:
         self.url = up.said["http"].rstrip("/") + CALLS_PATH
         self.relay_port = int(up.said["relay"].rpartition(":")[2])
         self.hop_port = int(up.said["transceivers"][0].rpartition(":")[2])
-        self._admin = admin
+        self._admin = up.said["admin"]
         self._transceivers = up.said["processes"]["transceivers"]
         self._workers = up.said["processes"]["relay_workers"]
 
@@ -134,7 +132,7 @@ class Gateway:
 
     def clock(self) -> Result:
         """What the media clock says of itself, since the process began."""
-        with urllib.request.urlopen(f"http://{self._admin}/metrics", timeout=10) as answer:
+        with urllib.request.urlopen(self._admin.rstrip("/") + "/metrics", timeout=10) as answer:
             lines = answer.read().decode().splitlines()
         values = {
             line.partition("{")[0]: float(line.rpartition(" ")[2])
