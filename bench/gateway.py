@@ -12,7 +12,7 @@ with them share the second.
 | measurement | what it is |
 |---|---|
 | `append` | t1 - t0: jitter buffer, decoder, what an `append` waits for to be full |
-| `answer` | t3 - t2 of the first delta of a response, to its first audible packet; the relay's share by a look at the wire |
+| `answer` | t3 - t2: first delta of a response to its first audible packet; the relay's share by a look at the wire |
 | `interrupt` | from `speech_started` leaving the backend to the last audible packet, then nothing but silence |
 | `interrupt-python` | the same from our own decision that the caller speaks, for an agent in Python |
 | `calls` | calls through a backend, everybody speaking all the time: how late frames are, what a call takes |
@@ -132,7 +132,7 @@ class Gateway:
 
     def clock(self) -> Result:
         """What the media clock says of itself, since the process began."""
-        with urllib.request.urlopen(self._admin.rstrip("/") + "/metrics", timeout=10) as answer:
+        with urllib.request.urlopen(self._admin.rstrip("/") + "/metrics", timeout=10) as answer:  # noqa: S310 - ours
             lines = answer.read().decode().splitlines()
         values = {
             line.partition("{")[0]: float(line.rpartition(" ")[2])
@@ -191,7 +191,7 @@ def delays_of(plan: str, sound: str, count: int) -> tuple[Result, dict[str, Resu
     ):
         with callers(ours.url, count, DELAY_SECONDS, sound, "--listen") as program:
             seen = heard(program)["calls"]
-        sessions = {}
+        sessions: dict[str, Result] = {}
         while len(sessions) < count and (line := server.next_line()) is not None:
             sessions[line["name"]] = line
     return seen, sessions, wire

@@ -17,7 +17,7 @@ times as much as encoding, and would make the last member of a step late.
 Deadlines lie on a fixed grid: a late wake-up does not shift the ones after it, and receivers see evenly paced packets.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 import trio
@@ -57,8 +57,13 @@ class MediaClock:
     """Ticks each member once per period and calls `after_ticks`, so that all they sent can leave together; tocks each
     member a phase before its tick."""
 
-    def __init__(self, after_ticks: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        after_ticks: Callable[[], None] = lambda: None,
+        sleep_until: Callable[[float], Awaitable[None]] = trio.sleep_until,
+    ) -> None:
         self._after_ticks = after_ticks
+        self._sleep_until = sleep_until
         self._steps: list[dict[Ticker, None]] = [{} for _ in range(STEPS)]
         """Who speaks at each."""
         self._phase_of: dict[Ticker, int] = {}
@@ -96,7 +101,7 @@ class MediaClock:
             speakers, listeners = self._steps[step % STEPS], self._steps[(step + AHEAD) % STEPS]
             if speakers or listeners:
                 deadline = start + step * STEP_S
-                await trio.sleep_until(deadline)
+                await self._sleep_until(deadline)
                 now = trio.current_time()
                 lag_s = now - deadline
                 self.worst_lag_s = max(self.worst_lag_s, lag_s)
