@@ -51,12 +51,12 @@ def running(module: str, *arguments: str) -> Iterator[Program]:
 
 
 @contextmanager
-def voicegate_up(agent: str) -> Iterator[Program]:
+def voicegate_up(agent: str, *arguments: str) -> Iterator[Program]:
     """A whole voicegate on this machine: one relay worker, one transceiver, free ports."""
     free_ports = ("--http-port", "0", "--signal-port", "0", "--relay-port", "0")
     one_of_each = ("--workers", "1", "--transceivers", "1")
     with running(
-        "voicegate", "up", "--json", *free_ports, *one_of_each, "--log-level", "warning", "--agent", agent
+        "voicegate", "up", "--json", *free_ports, *one_of_each, "--log-level", "warning", "--agent", agent, *arguments
     ) as up:
         yield up
 

@@ -6,7 +6,7 @@ import pytest
 import trio
 import trio.testing
 
-from voicegate.transceiver.clock import MAX_LAG_S, PERIOD_S, PHASES, MediaClock
+from voicegate.transceiver.clock import AHEAD_S, MAX_LAG_S, PERIOD_S, PHASES, MediaClock
 
 
 class Member:
@@ -119,7 +119,7 @@ async def test_who_has_short_frames_ticks_twice_as_often_and_as_evenly(autojump_
     assert not any(clock._steps)
 
 
-async def test_nobody_listens_before_everybody_has_spoken(autojump_clock: trio.testing.MockClock) -> None:
+async def test_nobody_listens_before_what_is_due_has_left(autojump_clock: trio.testing.MockClock) -> None:
     order: list[str] = []
 
     class Speaker(Member):
@@ -135,3 +135,19 @@ async def test_nobody_listens_before_everybody_has_spoken(autojump_clock: trio.t
     await run_for(clock, 0.5)
     assert order[:5] == ["speak", "speak", "leave", "listen", "listen"]
     assert order == order[:5] * (len(order) // 5)
+
+
+@pytest.mark.parametrize("others", [0, PHASES - 1])
+@pytest.mark.parametrize("period_ms", [10, 20])
+async def test_everybody_listens_a_phase_before_he_speaks(
+    others: int, period_ms: int, autojump_clock: trio.testing.MockClock
+) -> None:
+    clock = MediaClock()
+    member = Member()
+    for _ in range(others):
+        clock.add(Member())
+    clock.add(member, period_ms=period_ms)
+    await run_for(clock, 1.0)
+    assert len(member.tocks) == pytest.approx(1000 / period_ms, abs=1)
+    for tick in member.ticks[1:]:
+        assert any(tick - tock == pytest.approx(AHEAD_S) for tock in member.tocks)

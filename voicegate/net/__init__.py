@@ -5,12 +5,14 @@
 | `port` | a UDP socket that many sessions share: batched receive, immediate send |
 | `mmsg` | many datagrams in one system call, where the machine has it |
 | `timers` | one heap and one task for all deadlines |
+| `alarm` | sleep that ends in time, where a millisecond counts |
 | `simnet` | the same ports over a lossy network in virtual time |
 | `control`, `processes`, `child` | child processes, their sockets and the channel to them |
 | `collector` | Python's cycle collector, kept off the packet path |
 | `metrics` | Prometheus text from several processes |
 """
 
+from voicegate.net.alarm import Alarm
 from voicegate.net.child import ControlChannel, run_child
 from voicegate.net.collector import keep_collector_off
 from voicegate.net.control import ChannelClosedError, ControlError, ControlRefusal
@@ -31,6 +33,7 @@ from voicegate.net.timers import TimerHeap, TimerOwner
 
 __all__ = [
     "Address",
+    "Alarm",
     "ChannelClosedError",
     "Child",
     "ChildDied",

@@ -28,7 +28,8 @@ USAGE_INTERVAL_TICKS = 50
 class AudioChain:
     """The audio of one session. `send` takes protected RTP datagrams.
 
-    The media clock calls `speak` every `format.frame_ms`, and afterwards, when what was said has left, `listen`.
+    The media clock calls `speak` every `format.frame_ms`, and `listen` as often, a few milliseconds before: what is
+    decided on what was heard (silence, when the caller interrupts) is said at once.
     """
 
     def __init__(

@@ -7,13 +7,17 @@ the wake-ups of the ring only:
                ^                      with frames of 10 ms also at the odd step on the other side of the ring
                the clock sleeps until the next step that has members
 
-Sessions are spread over the steps, so that no wake-up carries a burst of encodings. Every member first says what must
-leave now; when that has left, everybody listens, which may take its time: decoding and listening for speech cost three
-times as much as encoding, and would make the last member of a step late. Deadlines lie on a fixed grid: a late wake-up
-does not shift the ones after it, and receivers see evenly paced packets.
+Sessions are spread over the steps, so that no wake-up carries a burst of encodings. First the members of a step say
+what must leave now. When that has left, those listen who will speak next: decoding and listening for speech cost three
+times as much as encoding, and would make the last member of a step late.
+
+    step      0                2                4                       a session of step 4 hears that its caller
+              |speak 0|hear 2  |speak 2|hear 4  |speak 4|hear 6  …      speaks, and 4 ms later it says no more
+
+Deadlines lie on a fixed grid: a late wake-up does not shift the ones after it, and receivers see evenly paced packets.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 import trio
@@ -29,6 +33,11 @@ TICK_MS = 20
 PERIOD_S = TICK_MS / 1000
 STEP_S = PERIOD_S / STEPS
 
+AHEAD = 2
+"""How many steps before they speak members listen: one phase, time enough for an agent to answer to what it heard."""
+
+AHEAD_S = AHEAD * STEP_S
+
 MAX_LAG_S = 0.2
 """A clock that is this late (the process was suspended) starts a new grid instead of replaying the missed ticks: a
 burst of ten frames would only be thrown away by the receiver."""
@@ -41,15 +50,22 @@ class Ticker(Protocol):
         """Send what is due."""
 
     def tock(self, now: float) -> None:
-        """Everything else: what all ticks of this moment sent has left."""
+        """Everything else, `AHEAD_S` before the next tick; what is due now has left."""
 
 
 class MediaClock:
-    """Ticks each member once per period, calls `after_ticks` so that all they sent can leave together, then tocks."""
+    """Ticks each member once per period and calls `after_ticks`, so that all they sent can leave together; tocks each
+    member a phase before its tick."""
 
-    def __init__(self, after_ticks: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        after_ticks: Callable[[], None] = lambda: None,
+        sleep_until: Callable[[float], Awaitable[None]] = trio.sleep_until,
+    ) -> None:
         self._after_ticks = after_ticks
+        self._sleep_until = sleep_until
         self._steps: list[dict[Ticker, None]] = [{} for _ in range(STEPS)]
+        """Who speaks at each."""
         self._phase_of: dict[Ticker, int] = {}
         self._wake = trio.Event()
         self.slips = 0
@@ -82,23 +98,23 @@ class MediaClock:
     async def _run_ring(self) -> None:
         start, step = trio.current_time(), 0
         while self._phase_of:
-            members = self._steps[step % STEPS]
-            if members:
+            speakers, listeners = self._steps[step % STEPS], self._steps[(step + AHEAD) % STEPS]
+            if speakers or listeners:
                 deadline = start + step * STEP_S
-                await trio.sleep_until(deadline)
+                await self._sleep_until(deadline)
                 now = trio.current_time()
                 lag_s = now - deadline
                 self.worst_lag_s = max(self.worst_lag_s, lag_s)
                 if lag_s > MAX_LAG_S:
                     self.slips += 1
                     start, step = now, step % STEPS
-                self._serve(tuple(members), now)
+                if speakers:
+                    self._speak(tuple(speakers), now)
+                for ticker in tuple(listeners):
+                    ticker.tock(now)
             step += 1
 
-    def _serve(self, members: tuple[Ticker, ...], now: float) -> None:
-        for ticker in members:
+    def _speak(self, speakers: tuple[Ticker, ...], now: float) -> None:
+        for ticker in speakers:
             ticker.tick(now)
         self._after_ticks()
-        for ticker in members:
-            if ticker in self._phase_of:
-                ticker.tock(now)

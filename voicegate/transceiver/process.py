@@ -10,7 +10,7 @@ They share one thread, so a plain call is all they need between them.
 
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import trio
@@ -28,9 +28,13 @@ from voicegate.transceiver.parameters import Surroundings
 
 @asynccontextmanager
 async def run_transceiver(
-    config: TransceiverConfig, port: DatagramEndpoint, agent: Agent
+    config: TransceiverConfig,
+    port: DatagramEndpoint,
+    agent: Agent,
+    sleep_until: Callable[[float], Awaitable[None]] = trio.sleep_until,
 ) -> AsyncIterator[Transceiver]:
-    """Serve sessions over `port` (the hop socket) inside the block; leaving it ends them all."""
+    """Serve sessions over `port` (the hop socket) inside the block; leaving it ends them all. The media clock sleeps by
+    `sleep_until`."""
     prepare_for(agent)
     keys = FleetKeys.parse(config.secret)
     sender_id = config.sender_id
@@ -40,7 +44,7 @@ async def run_transceiver(
     )
     endpoint = Endpoint(port, receiver, sender, trio.current_time)
     timers = TimerHeap(endpoint.flush)
-    clock = MediaClock(endpoint.flush)
+    clock = MediaClock(endpoint.flush, sleep_until)
     surroundings = Surroundings(
         send=endpoint.send,
         claim=endpoint.claim,

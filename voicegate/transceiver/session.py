@@ -293,7 +293,7 @@ class Session:
             self.fail(error)
 
     def tock(self, now: float) -> None:
-        """Audio from the client, when what all sessions said at this tick has left. Never raises."""
+        """Audio from the client, from the media clock, a few milliseconds before `tick`. Never raises."""
         if self.audio is None:
             return
         try:

@@ -6,7 +6,7 @@ import trio
 
 from voicegate.agents import load_agent
 from voicegate.config import tls_context
-from voicegate.net import ControlChannel, DatagramPort, MetricsRegistry, keep_collector_off, run_child
+from voicegate.net import Alarm, ControlChannel, DatagramPort, MetricsRegistry, keep_collector_off, run_child
 from voicegate.routing import FleetKeys
 from voicegate.signaling import (
     Access,
@@ -49,7 +49,7 @@ async def serve(control: ControlChannel) -> None:
     api_keys, is_open = ApiKeys(control.configuration["api_keys"]), control.configuration["is_open"]
     access = Access(mint, counters, api_keys, is_open=is_open)
     async with (
-        run_transceiver(config, port, agent) as transceiver,
+        run_transceiver(config, port, agent, Alarm().sleep_until) as transceiver,
         trio.open_nursery() as nursery,
     ):
         transceiver.register_metrics(registry)
