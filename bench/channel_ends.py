@@ -23,7 +23,7 @@ class Line:
     """
 
     def __init__(self, loss: float, delay_s: float, seed: int) -> None:
-        self._loss = loss
+        self.loss = loss
         self._delay_s = delay_s
         self._random = random.Random(seed)  # noqa: S311 - a lossy line, not a secret
         self._queues: tuple[asyncio.Queue[bytes], asyncio.Queue[bytes]] = (asyncio.Queue(), asyncio.Queue())
@@ -31,7 +31,7 @@ class Line:
 
     def send(self, sender: int, data: bytes) -> None:
         self.datagrams += 1
-        if self._loss and self._random.random() < self._loss:
+        if self.loss and self._random.random() < self.loss:
             return
         queue = self._queues[1 - sender]
         if self._delay_s:

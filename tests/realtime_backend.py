@@ -19,12 +19,14 @@ import base64
 import json
 import math
 import os
+import ssl
 import time
 from array import array
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import trio
@@ -232,6 +234,7 @@ class Session:
         self.responses: list[Response] = []
         self.appended_samples = 0
         self.appended = bytearray()  # the last 30 s of it
+        self.heard = b""  # the turn committed last
         self.close_code: int | None = None
         self.configuration: Event = {
             "type": "realtime",
@@ -277,7 +280,6 @@ class Session:
         self._turns = 0
         self._said_audio = False
         self._last_item: str | None = None
-        self._heard = b""
 
     # The connection.
 
@@ -441,7 +443,7 @@ class Session:
     def _commit(self, item_id: str) -> None:
         self._quiet_samples = 0
         self._speech_item = ""
-        self._heard = bytes(self._uncommitted)
+        self.heard = bytes(self._uncommitted)
         self._uncommitted.clear()
         self.emit({"type": "input_audio_buffer.committed", "item_id": item_id, "previous_item_id": self._last_item})
         part: Event = {"type": "input_audio"}  # without `transcript`, as some servers do: clients choke on it
@@ -602,7 +604,7 @@ class Session:
     async def _speak(self, response: Response) -> None:
         item, at = self._open_item(response, {"type": "audio", "transcript": ""})
         self._said_audio = True
-        pcm = self._heard if self._behaviour.echoes else self.backend.tone_of(self._turns, self._behaviour.speech_ms)
+        pcm = self.heard if self._behaviour.echoes else self.backend.tone_of(self._turns, self._behaviour.speech_ms)
         await self._send_audio(response, item, at, pcm)
         transcript = "tone one two"
         self.emit({"type": "response.output_audio.done", **at})
@@ -696,13 +698,19 @@ async def open_backend(behaviour: Behaviour | None = None) -> AsyncIterator[Back
 
 @asynccontextmanager
 async def open_backend_on_loopback(
-    behaviour: Behaviour | None = None, port: int = 0, host: str = "127.0.0.1"
+    behaviour: Behaviour | None = None, *, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1"
 ) -> AsyncIterator[tuple[Backend, str]]:
     """The same on a TCP port: the server and its URL."""
     async with open_backend(behaviour) as backend, trio.open_nursery() as nursery:
-        listeners = await nursery.start(trio.serve_tcp, backend.serve, port)
-        port = listeners[0].socket.getsockname()[1]
-        yield backend, f"ws://{host}:{port}/v1/realtime?model={backend.behaviour.model}"
+        if tls is None:
+            listeners = await nursery.start(trio.serve_tcp, backend.serve, 0)
+            socket = listeners[0].socket
+        else:
+            serve_tls = partial(trio.serve_ssl_over_tcp, backend.serve, 0, tls, https_compatible=True)
+            secured = await nursery.start(serve_tls)
+            socket = secured[0].transport_listener.socket
+        scheme, port = "ws" if tls is None else "wss", socket.getsockname()[1]
+        yield backend, f"{scheme}://{host}:{port}/v1/realtime?model={backend.behaviour.model}"
         nursery.cancel_scope.cancel()
 
 

@@ -136,6 +136,17 @@ def test_decoding_is_wanted_from_the_first_look_on() -> None:
         assert call.wants_audio
 
 
+async def test_single_frames() -> None:
+    call = Call("rtc_1")
+    aiter(call)
+    for position_ms in (0, 20):
+        call.deliver_nowait(AudioFrame(FRAME, position_ms))
+    assert [(await anext(call)).position_ms for _ in range(2)] == [0, 20]
+    call.end()
+    with pytest.raises(StopAsyncIteration):
+        await anext(call)
+
+
 async def test_an_agent_that_is_busy_loses_the_oldest() -> None:
     call = Call("rtc_1")
     frames = aiter(call)

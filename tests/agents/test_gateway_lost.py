@@ -20,7 +20,7 @@ async def test_the_connection_drops_in_mid_word(autojump_clock: trio.testing.Moc
         await stage.speak(500)
         error = await stage.client.wait_for("error")
         assert error["error"]["code"] == "backend_lost"
-        assert "backend.example closed with 1006" in error["error"]["message"]
+        assert error["error"]["message"] == "The backend closed with 1006. A new session is being opened."
         done = await stage.client.wait_for("response.done")
         assert done["response"]["status"] == "failed"
         # What came is heard to its end; the call goes on with a fresh session.
@@ -98,7 +98,7 @@ async def test_close_codes_that_are_final(code: int, autojump_clock: trio.testin
     async with open_stage(Behaviour(closes_after_deltas=(3, code))) as stage:
         stage.say({"type": "response.create", "event_id": "c"})
         await stage.call.wait_hang_up()
-        assert stage.call.hang_up_reason == f"backend.example closed with {code}: on purpose"
+        assert stage.call.hang_up_reason == f"The backend closed with {code}."
         assert stage.client.of("error")[0]["error"]["message"] == stage.call.hang_up_reason
         assert stage.client.of("response.done")[0]["response"]["status"] == "failed"
         stage.say({"type": "response.create", "event_id": "d"})
@@ -127,7 +127,7 @@ async def test_a_refusal_that_is_final(status: int, autojump_clock: trio.testing
     async with open_stage(Behaviour(refusals=[status])) as stage:
         stage.say({"type": "session.update", "event_id": "u", "session": {"type": "realtime"}})
         await stage.call.wait_hang_up()
-        reason = f"backend.example refused with HTTP {status}: refused with {status}"
+        reason = f"The backend refused with HTTP {status}."
         assert stage.call.hang_up_reason == reason
         assert stage.client.of("error")[0]["error"]["message"] == reason
         assert stage.client.of("error")[0]["error"]["code"] == "backend_refused"
@@ -150,22 +150,25 @@ async def test_nobody_is_there(autojump_clock: trio.testing.MockClock) -> None:
         assert stage.client.types() == ["error"]
 
 
-async def test_a_connection_that_cannot_be_made(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_connection_that_cannot_be_made(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
     async def refuse(*_: object) -> trio.abc.Stream:
         raise OSError("connection refused")
 
     call = Call("rtc_1")
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(RealtimeAgent("ws://away:1/", connect=refuse), call)
+        nursery.start_soon(RealtimeAgent("ws://user:secret@away:1/", connect=refuse), call)
         await call.wait_hang_up()
-        assert call.hang_up_reason == "cannot connect to away:1: connection refused"
+        assert call.hang_up_reason == "The backend cannot be reached."
         call.end()
+    assert {record.message for record in caplog.records} == {"rtc_1: away:1 cannot be reached: connection refused"}
 
 
 async def test_a_backend_that_says_nothing(autojump_clock: trio.testing.MockClock) -> None:
     async with open_stage(Behaviour(greets=False)) as stage:
         await stage.call.wait_hang_up()
-        assert stage.call.hang_up_reason == "backend.example sent no session.created"
+        assert stage.call.hang_up_reason == "The backend sent no session.created."
 
 
 async def test_a_server_that_accepts_and_says_nothing_at_all(autojump_clock: trio.testing.MockClock) -> None:
@@ -180,7 +183,7 @@ async def test_a_server_that_accepts_and_says_nothing_at_all(autojump_clock: tri
     async with trio.open_nursery() as nursery:
         nursery.start_soon(RealtimeAgent("ws://mute/", connect=connect), call)
         await call.wait_hang_up()
-        assert call.hang_up_reason == "mute did not answer within 10 s"
+        assert call.hang_up_reason == "The backend did not answer within 10 s."
         call.end()
 
 
@@ -189,7 +192,7 @@ async def test_a_backend_that_does_not_read(autojump_clock: trio.testing.MockClo
         error = await stage.client.wait_for("error")
         assert error["error"]["code"] == "backend_stalled"
         await stage.call.wait_hang_up()
-        assert stage.call.hang_up_reason == "backend.example does not read"
+        assert stage.call.hang_up_reason == "The backend does not read."
 
 
 async def test_the_hour_is_over(autojump_clock: trio.testing.MockClock) -> None:

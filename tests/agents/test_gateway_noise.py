@@ -30,12 +30,14 @@ async def test_noise_between_events(autojump_clock: trio.testing.MockClock) -> N
         '{"type": "error", "event_id": "e", "error": "text"}',
         '{"type": "output_audio_buffer.started", "event_id": "e", "response_id": "resp_x"}',
         '{"type": "brand.new.event", "event_id": "event_n", "x": 1}',
+        '{"type": "without.event_id"}',
         "[" * 20_000,
     ]
     async with open_stage(Behaviour(noise=noise)) as stage:
         stage.say({"type": "response.create"})
         await stage.client.wait_for("output_audio_buffer.stopped")
         assert stage.client.of("brand.new.event") == [{"type": "brand.new.event", "event_id": "event_n", "x": 1}]
+        assert stage.client.of("without.event_id")[0]["event_id"].startswith("event_")
         assert len(stage.client.of("output_audio_buffer.started")) == 1
         assert stage.audible_ms == 1_000
 
@@ -99,20 +101,21 @@ KINDS = st.sampled_from(
 )  # fmt: skip
 SCALARS = st.sampled_from([None, True, 0, -1, 2**70, 1.5, "", "a", "item_1", "resp_1", "AAAA", "message", "assistant"])
 NAMES = st.sampled_from(
+    ["id", "type", "item", "response", "session", "error", "item_id", "response_id", "content", "content_index"]
+) | st.sampled_from(
     [
-        "id",
-        "type",
-        "item",
-        "response",
-        "session",
-        "error",
-        "item_id",
-        "response_id",
-        "content",
-        "content_index",
         "delta",
+        "transcript",
+        "status",
+        "status_details",
+        "audio",
+        "input",
+        "output",
+        "code",
+        "message",
+        "event_id",
+        "role",
     ]
-    + ["transcript", "status", "status_details", "audio", "input", "output", "code", "message", "event_id", "role"]
 )
 VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=6))
 SHAPED = st.fixed_dictionaries(

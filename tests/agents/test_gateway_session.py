@@ -49,15 +49,13 @@ async def test_what_a_stock_client_sends_first(autojump_clock: trio.testing.Mock
 
 async def test_formats_are_ours_whatever_is_asked(autojump_clock: trio.testing.MockClock) -> None:
     async with open_stage() as stage:
-        g711 = {
-            "input": {"format": {"type": "audio/pcmu"}},
-            "output": {"format": {"type": "audio/pcma"}, "voice": "ash"},
-        }
+        alaw, ulaw = {"type": "audio/pcma"}, {"type": "audio/pcmu"}
+        g711 = {"input": {"format": ulaw}, "output": {"format": alaw, "voice": "ash"}}
         stage.say({"type": "session.update", "session": {"type": "realtime", "audio": g711}})
         updated = await stage.client.wait_for("session.updated")
         output = {"format": {"type": "audio/pcm", "rate": 24_000}, "voice": "ash", "speed": 1.0}
         assert updated["session"]["audio"]["output"] == output
-        stage.say({"type": "response.create", "response": {"audio": {"output": {"format": {"type": "audio/pcma"}}}}})
+        stage.say({"type": "response.create", "response": {"audio": {"output": {"format": alaw}}}})
         await stage.client.wait_for("response.done")
 
 

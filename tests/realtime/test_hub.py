@@ -118,6 +118,17 @@ def test_what_came_before_follows_session_created(hub: EventHub) -> None:
     assert heard(second) == ["5"]
 
 
+def test_nothing_is_kept_once_somebody_was_there(hub: EventHub) -> None:
+    hub.use(Butler(hub))
+    first, second = Listener(), Listener()
+    hub.attach(first)
+    hub.detach(first)
+    hub.emit(words("nobody hears this"))
+    hub.attach(second)
+    hub.emit(words("now"))
+    assert heard(second) == ["now"]
+
+
 def test_a_late_session_created_is_still_the_first(hub: EventHub) -> None:
     hub.use(Butler(hub, greets=False))
     hub.emit(words("0"))

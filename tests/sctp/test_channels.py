@@ -165,7 +165,7 @@ class TestPeersThatMayNot:
         [(51, b"\xff\xfe"), (50, b"\x09"), (50, b"\x03\x00"), (50, b"\x03\x07" + bytes(10)), (99, b"x"), (50, b"\x02")],
     )
     def test_strange_messages(self, up: tuple[DataChannels, DataChannels, Line], protocol: int, content: bytes) -> None:
-        client, server, line = up
+        client, _, line = up
         channel = client.open("x")
         client._association.send(channel, protocol, content)
         client._association.send(40, protocol, content)

@@ -130,7 +130,7 @@ class TestViolations:
         assert (kind, parse_causes(value)) == (ChunkType.ABORT, [9])
 
     def test_a_sack_of_what_was_never_sent(self, forger: Forger) -> None:
-        victim_tsn = forger.victim._outbound.next_tsn
+        victim_tsn = forger.victim._outbound.queue.next_tsn
         [(kind, _)] = forger.say(Sack(victim_tsn & 0xFFFF_FFFF, 1000, [], []).serialize())
         assert kind == ChunkType.ABORT
         assert forger.events() == [AssociationLost(SctpReason.UNSENT_TSN_ACKNOWLEDGED, forger_detail(forger))]

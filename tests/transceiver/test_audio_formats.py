@@ -132,6 +132,22 @@ async def test_what_an_agent_says_at_once_leaves_evenly(audio_format: AudioForma
 
 
 @pytest.mark.parametrize("audio_format", FORMATS, ids=str)
+async def test_silence_begins_with_the_next_frame(audio_format: AudioFormat) -> None:
+    table = Table(audio_format)
+    utterance = await table.call.say(tone(2.0))
+    table.pass_time(0.5 + audio_format.frame_ms / 1000)
+    sent = len(table.packets)
+    assert table.call.stop() == (utterance,)
+    table.pass_time(0.5)
+    assert utterance.heard_ms == 500 + audio_format.frame_ms == table.call.usage.ms_out
+    decoder = audio_format.decoder()
+    pcm = [decoder.decode(packet.payload) for packet in table.packets]
+    assert min(loudness(frame) for frame in pcm[sent - 10 : sent]) > 1000
+    # After the codec's own tail, 20 ms at most.
+    assert max(loudness(frame) for frame in pcm[sent + 20 // audio_format.frame_ms :]) < 500
+
+
+@pytest.mark.parametrize("audio_format", FORMATS, ids=str)
 async def test_what_a_caller_says_comes_whole(audio_format: AudioFormat) -> None:
     table = Table(audio_format)
     table.call.frames()

@@ -4,6 +4,7 @@ import shutil
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
@@ -15,8 +16,11 @@ import trio
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from voicegate.errors import PeerError
+from voicegate.realtime import Controller, SessionConfiguration
 from voicegate.signaling import (
+    Access,
     Application,
+    Attachment,
     CallHandle,
     CapacityError,
     EventSink,
@@ -25,6 +29,7 @@ from voicegate.signaling import (
     SignalingCounters,
     SignalingServer,
     Site,
+    TokenMint,
 )
 from voicegate.web import load_assets
 
@@ -55,11 +60,25 @@ class RefusingHost:
 
     error: Exception = field(default_factory=lambda: PeerError(NoCall.ONLY_A_TEST, "there is no media here"))
 
-    async def answer(self, offer_sdp: str, events: EventSink, context: RequestContext) -> CallHandle:
+    async def answer(
+        self,
+        offer_sdp: str,
+        events: EventSink,
+        context: RequestContext,
+        configuration: SessionConfiguration | None = None,
+    ) -> CallHandle:
         raise self.error
 
     async def hang_up(self, call_id: str, reason: str) -> bool:
         return False
+
+    def attach(self, call_id: str, controller: Controller) -> AbstractAsyncContextManager[Attachment]:
+        raise self.error
+
+    def converse(
+        self, controller: Controller, configuration: SessionConfiguration, context: RequestContext
+    ) -> AbstractAsyncContextManager[Attachment]:
+        raise self.error
 
     def ready(self) -> bool:
         return True
@@ -90,13 +109,14 @@ def served() -> Iterator[ServedPage]:
 
     async def serve() -> None:
         counters = SignalingCounters()
+        access = Access(TokenMint({0: bytes(32)}, 0), counters, is_open=True)
         assets = load_assets()
         async with trio.open_nursery() as nursery:
             token = trio.lowlevel.current_trio_token()
             stopping.append(partial(token.run_sync_soon, nursery.cancel_scope.cancel))
-            page = HttpServer(Application(host, Site(assets, signal_port, agent="parrot"), counters), counters)
+            page = HttpServer(Application(host, Site(assets, signal_port, agent="parrot"), access, counters), counters)
             await nursery.start(page.serve, sockets[0])
-            away = HttpServer(Application(host, Site(assets, nobody), counters), counters)
+            away = HttpServer(Application(host, Site(assets, nobody), access, counters), counters)
             await nursery.start(away.serve, sockets[1])
             await nursery.start(SignalingServer(host, counters).serve, sockets[2])
             started.set()

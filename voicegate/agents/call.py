@@ -281,12 +281,12 @@ class Call:
             for event in self._turn_taking.feed(frame):
                 self._handle(event)
 
-    def pull_frame(self) -> bytes | None:
-        """The next 960 octets to be heard, or None when the agent is silent."""
+    def pull_frame(self, frame_ms: int = FRAME_MS) -> bytes | None:
+        """The next 20 ms to be heard, 960 octets, or None when the agent is silent."""
         was_idle = self._speech.is_idle
-        pcm = self._speech.pull()
+        pcm = self._speech.pull(frame_ms * OCTETS_PER_MS)
         if pcm is not None:
-            self.usage.ms_out += FRAME_MS
+            self.usage.ms_out += frame_ms
         if self._speech.is_idle and not was_idle:
             self._turn_taking.await_answer()
         return pcm

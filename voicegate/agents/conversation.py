@@ -47,6 +47,7 @@ from voicegate.realtime.limits import (
 from voicegate.realtime.shapes import (
     AnyItem,
     ClientEvent,
+    ContentPart,
     ConversationItemAdded,
     ConversationItemCreate,
     ConversationItemDelete,
@@ -66,10 +67,12 @@ from voicegate.realtime.shapes import (
     InputAudioBufferSpeechStarted,
     InputAudioBufferSpeechStopped,
     InputAudioBufferTimeoutTriggered,
+    InputImage,
     InputText,
     MessageItem,
     OutputAudio,
     OutputAudioBufferClear,
+    OutputText,
     ResponseCancel,
     ResponseCreate,
     ResponseParameters,
@@ -206,15 +209,14 @@ class Conversation:
         if isinstance(item, FunctionCallOutputItem) and not self._items.has_tool_call(item.call_id):
             message = f"There is no tool call with id '{item.call_id}' in the conversation."
             raise EventError(ErrorCode.INVALID_TOOL_CALL_ID, message, "item.call_id")
-        # Words of the assistant may be written back, as history edits do. Sound may not: only we know what was heard.
-        if isinstance(item, MessageItem) and any(isinstance(part, OutputAudio) and part.audio for part in item.content):
-            message = "Audio of the assistant cannot be created by a client."
-            raise EventError(ErrorCode.INVALID_VALUE, message, "item.content")
+        if isinstance(item, MessageItem):
+            _check_parts(item)
 
     def _retrieve_item(self, controller: Controller, event: ConversationItemRetrieve, raw: dict[str, Any]) -> None:
         entry = self._items.find(event.item_id)
         if entry is None:
             raise _no_such_item(ErrorCode.ITEM_RETRIEVE_INVALID_ITEM_ID, "retrieving", event.item_id)
+        # Without audio: what was said is not kept, and stock clients ask for the words.
         self._call.hub.reply(controller, ConversationItemRetrieved(entry.item))
 
     def _truncate_item(self, controller: Controller, event: ConversationItemTruncate, raw: dict[str, Any]) -> None:
@@ -269,6 +271,7 @@ class Conversation:
             message = "Cancellation failed: no active response found."
             raise EventError(ErrorCode.RESPONSE_CANCEL_NOT_ACTIVE, message, "response_id" if wanted else None)
         if reply.pieces:
+            # The original lets audio that was made already play on until output_audio_buffer.clear; nobody wants that.
             self._silence_agent()
         reply.end("cancelled", "client_cancelled")
 
@@ -411,6 +414,7 @@ class Conversation:
         return reply
 
     def _expect_progress(self, reply: Reply) -> None:
+        reply.progress = self._progress(reply)
         reply.deadline = trio.current_time() + STALL_LIMIT_S
         self._changed.set()
 
@@ -418,12 +422,17 @@ class Conversation:
         if not reply.pieces:
             reply.end("completed")
             return
-        progress = self._call.usage.ms_out + sum(piece.utterance.written_ms for piece in reply.pieces)
+        progress = self._progress(reply)
         if progress == reply.progress:
             log.warning("%s: the agent began to say something and did not finish it", self._call.call_id)
             reply.end("failed", error="The agent did not finish what it began to say.")
         reply.progress = progress
         reply.deadline = now + STALL_LIMIT_S
+
+    def _progress(self, reply: Reply) -> int:
+        """Grows as long as something is heard, or written to `reply`."""
+        written = sum(piece.utterance.written_ms + len(piece.utterance.transcript) for piece in reply.pieces)
+        return self._call.usage.ms_out + written
 
     def _next_deadline(self) -> float:
         return min((self._commit_due, *(reply.deadline for reply in self._open_replies())))
@@ -438,6 +447,23 @@ class _Held(NamedTuple):
 def _no_such_item(code: ErrorCode, doing: str, item_id: str) -> EventError:
     return EventError(code, f"Error {doing} item: the item with id '{item_id}' does not exist.", "item_id")
 
+
+def _check_parts(message: MessageItem) -> None:
+    for index, part in enumerate(message.content):
+        if not isinstance(part, _PARTS_OF[message.role]):
+            text = f"A message of role '{message.role}' has no such content part."
+            raise EventError(ErrorCode.INVALID_VALUE, text, f"item.content[{index}].type")
+        # Words of the assistant may be written back, as history edits do. Sound may not: we know what was heard.
+        if isinstance(part, OutputAudio) and part.audio:
+            text = "Audio of the assistant cannot be created by a client."
+            raise EventError(ErrorCode.INVALID_VALUE, text, f"item.content[{index}].audio")
+
+
+_PARTS_OF: dict[str, tuple[type[ContentPart], ...]] = {
+    "system": (InputText,),
+    "user": (InputText, InputAudio, InputImage),
+    "assistant": (OutputText, OutputAudio),
+}
 
 _HANDLERS: dict[type[ClientEvent], Callable[[Conversation, Controller, Any, dict[str, Any]], None]] = {
     SessionUpdate: Conversation._update_session,

@@ -82,8 +82,8 @@ class Reply:
         self.pieces: list[Piece] = []
         self.is_done = False
         self.deadline = 0.0
-        self.progress = -1
-        """What had been written when it was last looked at; for whoever watches over the deadline."""
+        self.progress = 0
+        """For whoever watches over the deadline: how far it was at the last look."""
         self.is_out_of_band = asked is not None and asked.is_out_of_band
         self._emit = call.hub.emit
         self._items = items
@@ -228,7 +228,7 @@ class Reply:
         piece.item.status = status
         entry = self._items.find(piece.utterance.item_id)
         if entry is not None:
-            entry.audio_ms = piece.utterance.written_ms
+            entry.audio_ms = piece.utterance.heard_ms if piece.utterance.was_cut else piece.utterance.written_ms
         self._complete(piece.item, piece.output_index)
 
     def _complete(self, item: MessageItem | FunctionCallItem, output_index: int) -> None:

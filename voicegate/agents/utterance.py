@@ -27,7 +27,6 @@ from voicegate.media import SAMPLE_RATE_HZ, Resampler
 from voicegate.realtime import new_id
 
 BYTES_PER_SAMPLE = 2
-FRAME_OCTETS = 960
 RATES_HZ = (8_000, 16_000, 24_000, 48_000)
 
 
@@ -209,12 +208,12 @@ class Speech:
             await utterance.wait_played()
         await trio.lowlevel.checkpoint()
 
-    def pull(self) -> bytes | None:
-        """The next frame of `FRAME_OCTETS`, or None when there is nothing to play."""
+    def pull(self, octets: int) -> bytes | None:
+        """The next frame of so many octets, or None when there is nothing to play."""
         frame = b""
         while self._utterances:
             utterance = self._utterances[0]
-            missing = FRAME_OCTETS - len(frame)
+            missing = octets - len(frame)
             if utterance.waiting_octets < missing and not utterance.is_finished:
                 break  # A stream that is merely late must not get a hole of silence.
             piece = utterance.take(missing)
@@ -225,12 +224,12 @@ class Speech:
                 self._utterances.popleft()
                 utterance.end(was_cut=False)
                 self.observer.utterance_played(utterance)
-            if len(frame) == FRAME_OCTETS:
+            if len(frame) == octets:
                 break
         if not frame:
             return None
         self._moved.unpark_all()
-        return frame.ljust(FRAME_OCTETS, b"\0")
+        return frame.ljust(octets, b"\0")
 
     def cut(self) -> tuple[Utterance, ...]:
         """Silence, from the next frame on. The utterances that were cut, with what was heard of each."""

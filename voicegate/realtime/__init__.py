@@ -3,8 +3,8 @@
 The one place that knows the shapes of this dialect, apart from sessions and media, so that another dialect can stand
 beside it. Pure: no sockets, no event loop, no clock.
 
-Reading order: `shapes.py` (everything that can be said), `codec.py`, `configuration.py` (the session object), `hub.py`
-(who hears whom), `errors.py`.
+Reading order: `things.py` and `shapes.py` (everything that can be said), `codec.py`, `configuration.py` (the session
+object), `hub.py` (who hears whom), `errors.py`.
 """
 
 from voicegate.realtime.codec import decode_client_event, decode_server_event, encode

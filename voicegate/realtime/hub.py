@@ -68,7 +68,8 @@ class EventHub:
         self.dropped = 0
         self._dialogue: Dialogue | None = None
         self._attached: dict[int, _Attached] = {}
-        self._backlog = _Backlog()
+        self._backlog: _Backlog | None = _Backlog()
+        """What was emitted before anybody was attached."""
         self._early: deque[_Early] = deque()
         self._early_octets = 0
 
@@ -83,13 +84,13 @@ class EventHub:
             self.dispatch(early.controller, early.event, early.raw)
 
     def attach(self, controller: Controller) -> None:
-        """`controller` sees all events from now on, and the first one also what nobody has seen yet."""
+        """`controller` sees all events from now on, and the first one ever also what came before."""
         if len(self._attached) >= MAX_CONTROLLERS:
             message = f"A call has at most {MAX_CONTROLLERS} controllers."
             controller.send_nowait(encode(EventError(ErrorCode.TOO_MANY_CONTROLLERS, message).to_event()))
             return
-        self._attached[id(controller)] = _Attached(controller, self._backlog)
-        self._backlog = _Backlog()
+        self._attached[id(controller)] = _Attached(controller, self._backlog or _Backlog())
+        self._backlog = None
         if self._dialogue is not None:
             self._dialogue.controller_attached(controller)
 
@@ -140,8 +141,10 @@ class EventHub:
     def emit(self, event: ServerEvent | dict[str, Any]) -> None:
         """Tell every controller; audio only those that carry it. Encoded once."""
         self.emitted += 1
+        if not self._attached and self._backlog is None:
+            return
         message = _Message(encode(event), _is_audio(event))
-        if not self._attached:
+        if self._backlog is not None:
             self.dropped += self._backlog.add(message)
             return
         greets = _is_greeting(event)

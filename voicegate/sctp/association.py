@@ -38,9 +38,9 @@ from voicegate.sctp.chunks import (
 )
 from voicegate.sctp.errors import CauseCode, MessageTooLargeError, SctpError, SctpReason, SendBufferFullError
 from voicegate.sctp.events import AssociationEvent, AssociationLost
+from voicegate.sctp.outgoing import OutgoingMessage
 from voicegate.sctp.packet import SHORTEST_PACKET, checksum_is_right, chunk, parse_start, split_chunks
 from voicegate.sctp.receiving import Inbound
-from voicegate.sctp.sending import OutgoingMessage
 from voicegate.sctp.setup import AssociationSetup
 from voicegate.sctp.states import SENDING_STATES, SETUP_STATES, TAKING_STATES, AssociationState
 
@@ -135,9 +135,11 @@ class SctpAssociation(AssociationSetup):
         limit = self._settings.peer_maximum_message
         if limit and len(data) > limit:
             raise MessageTooLargeError(f"{len(data)} bytes; the peer takes messages of up to {limit}")
-        if self._outbound.buffered + len(data) > self._settings.send_buffer:
-            raise SendBufferFullError(f"{self._outbound.buffered} of {self._settings.send_buffer} bytes wait already")
-        self._outbound.queue(
+        if self._outbound.queue.buffered + len(data) > self._settings.send_buffer:
+            raise SendBufferFullError(
+                f"{self._outbound.queue.buffered} of {self._settings.send_buffer} bytes wait already"
+            )
+        self._outbound.queue.add(
             OutgoingMessage(stream, payload_protocol, data, unordered, maximum_retransmissions, lifetime_end)
         )
 
@@ -167,11 +169,11 @@ class SctpAssociation(AssociationSetup):
     @property
     def buffered(self) -> int:
         """Bytes that were queued and not yet sent, of all streams."""
-        return self._outbound.buffered
+        return self._outbound.queue.buffered
 
     def buffered_on(self, stream: int) -> int:
         """The same for one stream."""
-        return self._outbound.buffered_by_stream.get(stream, 0)
+        return self._outbound.queue.by_stream.get(stream, 0)
 
     @property
     def round_trip_s(self) -> float | None:

@@ -4,10 +4,6 @@ from dataclasses import dataclass, field
 
 from voicegate.sctp.limits import INITIAL_WINDOW_PACKETS, MAXIMUM_CONGESTION_WINDOW
 
-# RFC 9260 §7.2.1 allows growth by one packet for each SACK. Ours and the browsers' come for every second packet, so two
-# (RFC 3465 §2.3), which is what the sender of that SACK has taken from the network.
-GROWTH_PACKETS = 2
-
 # RFC 9260 §7.2.3: the threshold never falls below four packets.
 MINIMUM_WINDOW_PACKETS = 4
 
@@ -32,7 +28,9 @@ class CongestionWindow:
         if flight_before + self.packet <= self.size or self.size >= MAXIMUM_CONGESTION_WINDOW:
             return
         if self.size <= self.threshold:
-            self.size += min(acknowledged, GROWTH_PACKETS * self.packet)
+            # RFC 9260 §7.2.1 grows by one packet for a SACK, which punishes a receiver that acknowledges a whole batch
+            # at once, as ours does. RFC 9002 §7.3.1 counts what arrived; the burst limit spreads what follows.
+            self.size += acknowledged
             return
         self._partly_acknowledged += acknowledged
         if self._partly_acknowledged >= self.size:

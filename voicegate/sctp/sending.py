@@ -16,9 +16,7 @@ make the peer talk (RFC 8985 §7), a few times at growing distances (RFC 9002 §
 events of a call are a single packet, and this is what repairs them; T3 remains for the rest.
 """
 
-import struct
 from collections import deque
-from dataclasses import dataclass
 
 from voicegate.sctp.chunks import ForwardTsn, Sack
 from voicegate.sctp.congestion import CongestionWindow, RetransmissionTimeout
@@ -31,48 +29,11 @@ from voicegate.sctp.limits import (
     REORDERING_PACKETS,
     TIMER_GRANULARITY_S,
 )
-from voicegate.sctp.reassembly import FLAG_BEGIN, FLAG_END, FLAG_IMMEDIATE, FLAG_UNORDERED
+from voicegate.sctp.outgoing import DATA, DATA_HEADER_BYTES, OutgoingChunk, OutgoingMessage, OutgoingQueue
+from voicegate.sctp.reassembly import FLAG_IMMEDIATE
 from voicegate.sctp.serial import unwrap_tsn
 from voicegate.sctp.settings import SctpSettings
 from voicegate.sctp.statistics import SctpStatistics
-
-# Type, flags, length, TSN, stream, stream sequence number, payload protocol identifier (RFC 9260 §3.3.1).
-_DATA_CHUNK = struct.Struct("!BBHIHHI")
-_DATA = 0
-_PADDING = (b"", bytes(3), bytes(2), bytes(1))
-
-
-@dataclass(slots=True)
-class OutgoingMessage:
-    """A message on its way. `lifetime_end` and `maximum_retransmissions` limit how long we try (RFC 7496)."""
-
-    stream: int
-    payload_protocol: int
-    data: bytes
-    unordered: bool = False
-    maximum_retransmissions: int | None = None
-    lifetime_end: float | None = None
-    # What follows is the sender's.
-    offset: int = 0
-    ssn: int | None = None
-    abandoned: bool = False
-
-
-class _Chunk:
-    """A DATA chunk as it goes out, and what became of it. `packet` numbers the packet that carried it last."""
-
-    __slots__ = ("acknowledged", "in_flight", "message", "packet", "sent_at", "size", "transmissions", "tsn", "wire")
-
-    def __init__(self, tsn: int, wire: bytes, message: OutgoingMessage) -> None:
-        self.tsn = tsn
-        self.wire = wire
-        self.size = len(wire)
-        self.message = message
-        self.packet = 0
-        self.sent_at = 0.0
-        self.transmissions = 0
-        self.in_flight = False
-        self.acknowledged = False
 
 
 class Outbound:
@@ -82,6 +43,7 @@ class Outbound:
     """
 
     __slots__ = (
+        "_acknowledged",
         "_burst_end",
         "_chunks",
         "_forward_tsn_due",
@@ -95,20 +57,16 @@ class Outbound:
         "_probe_deadline",
         "_probe_due",
         "_probes",
+        "_queue",
         "_recovery_packet",
         "_repeat_now",
         "_sent",
         "_settings",
-        "_ssns",
         "_statistics",
-        "_waiting",
-        "buffered",
-        "buffered_by_stream",
         "cumulative",
         "errors",
         "flight",
         "forward_tsn_supported",
-        "next_tsn",
         "rto",
         "t3_deadline",
         "window",
@@ -118,34 +76,31 @@ class Outbound:
         self._settings = settings
         self._statistics = statistics
         self.cumulative = initial_tsn - 1
-        self.next_tsn = initial_tsn
+        self._queue = OutgoingQueue(initial_tsn)
         self.window = CongestionWindow(settings.packet)
         self.rto = RetransmissionTimeout(settings.initial_rto_s, settings.minimum_rto_s, settings.maximum_rto_s)
         self.flight = 0
-        self.buffered = 0
-        self.buffered_by_stream: dict[int, int] = {}
         # RFC 9260 §8.1: timeouts in a row without any acknowledgement.
         self.errors = 0
         self.forward_tsn_supported = False
         self.t3_deadline: float | None = None
         self._peer_window = 0
-        self._waiting: deque[OutgoingMessage] = deque()
-        self._ssns: dict[int, int] = {}
-        self._chunks: dict[int, _Chunk] = {}
+        self._chunks: dict[int, OutgoingChunk] = {}
         self._gaps: dict[int, int] = {}
-        self._lost: deque[_Chunk] = deque()
+        self._lost: deque[OutgoingChunk] = deque()
         # Transmissions in their order, each with the number of its packet; stale ones are skipped in their turn.
-        self._sent: deque[tuple[int, _Chunk]] = deque()
+        self._sent: deque[tuple[int, OutgoingChunk]] = deque()
         self._next_packet = 0
         self._largest_packet = -1
         self._recovery_packet = -1
         self._repeat_now = False
-        self._newest: _Chunk | None = None
+        self._newest: OutgoingChunk | None = None
         self._loss_deadline: float | None = None
         self._probe_deadline: float | None = None
         self._probe_due = False
         self._probes = 0
         self._burst_end = 0
+        self._acknowledged = 0
         self._forward_tsn_due = False
 
     # The owner's side -------------------------------------------------------------------------------------------------
@@ -153,7 +108,7 @@ class Outbound:
     @property
     def is_idle(self) -> bool:
         """Whether everything was sent and acknowledged."""
-        return not self._chunks and not self._waiting
+        return not self._chunks and not self._queue.waiting
 
     @property
     def has_chunks(self) -> bool:
@@ -165,38 +120,26 @@ class Outbound:
         self._peer_window = receive_window
         self.forward_tsn_supported = forward_tsn
 
-    def queue(self, message: OutgoingMessage) -> None:
-        """Take a message. The owner has checked its size and the room for it."""
-        self._waiting.append(message)
-        size = len(message.data)
-        self.buffered += size
-        self.buffered_by_stream[message.stream] = self.buffered_by_stream.get(message.stream, 0) + size
-
-    def has_waiting(self, streams: frozenset[int]) -> bool:
-        """Whether something for one of these streams was not sent yet."""
-        return any(stream in self.buffered_by_stream for stream in streams)
-
-    def discard_streams_from(self, limit: int) -> None:
-        """Forget messages for streams that the peer does not have."""
-        self._waiting = deque(message for message in self._waiting if message.stream < limit)
-        for stream in [stream for stream in self.buffered_by_stream if stream >= limit]:
-            self.buffered -= self.buffered_by_stream.pop(stream)
-
-    def reset_streams(self, streams: tuple[int, ...]) -> None:
-        """Begin anew with sequence number 0 on these streams."""
-        for stream in streams:
-            self._ssns.pop(stream, None)
+    @property
+    def queue(self) -> OutgoingQueue:
+        """What waits to be sent."""
+        return self._queue
 
     # Sending ----------------------------------------------------------------------------------------------------------
 
     def start_burst(self) -> None:
-        """The owner begins to make packets: RFC 9260 §6.1 limits how many in one go."""
-        self._burst_end = self.flight + MAXIMUM_BURST_PACKETS * self._settings.packet
+        """The owner begins to make packets: RFC 9260 §6.1 rule D limits how many in one go.
+
+        What was acknowledged since the last time has left the network and may be replaced beyond that, twice, as slow
+        start does with one SACK after the other: a receiver that takes packets in batches sends one for all of them.
+        """
+        self._burst_end = self.flight + 2 * self._acknowledged + MAXIMUM_BURST_PACKETS * self._settings.packet
+        self._acknowledged = 0
 
     def fill(self, room: int, now: float) -> list[bytes]:
         """The DATA chunks of one packet that has `room` bytes left; none if nothing may be sent now."""
         chunks: list[bytes] = []
-        if not (self._waiting or self._lost or self._probe_due):
+        if not (self._queue.waiting or self._lost or self._probe_due):
             return chunks
         room &= ~3
         whole_room = room
@@ -205,7 +148,7 @@ class Outbound:
         if self._lost:
             room = self._fill_lost(chunks, room, now)
         # RFC 9260 §6.1 rule C: repeats go before anything new.
-        if self._waiting and not self._lost:
+        if self._queue.waiting and not self._lost:
             self._fill_new(chunks, room, whole_room, now)
         if chunks:
             self._next_packet += 1
@@ -229,8 +172,9 @@ class Outbound:
     def _fill_probe(self, chunks: list[bytes], room: int, now: float) -> int:
         """Send the last chunk again, whatever the window says: the answer shows what else is missing."""
         self._probe_due = False
-        last = next((chunk for chunk in reversed(self._chunks.values()) if not chunk.acknowledged), None)
-        if last is None or last.size > room or last.message.abandoned:
+        unacknowledged = (chunk for chunk in reversed(self._chunks.values()) if not chunk.acknowledged)
+        last = next((chunk for chunk in unacknowledged if not chunk.message.abandoned), None)
+        if last is None or last.size > room:
             return room
         self._statistics.probes += 1
         self._land(last)
@@ -255,65 +199,33 @@ class Outbound:
         return room
 
     def _fill_new(self, chunks: list[bytes], room: int, whole_room: int, now: float) -> None:
-        waiting = self._waiting
+        waiting = self._queue.waiting
         limit = min(self.window.size, self._burst_end)
         while waiting and self.flight < limit:
             message = waiting[0]
             if message.lifetime_end is not None and now >= message.lifetime_end and not message.abandoned:
                 self._abandon(message, now)
             if message.abandoned:
-                self._unbuffer(message, len(message.data) - message.offset)
+                self._queue.unbuffer(message, len(message.data) - message.offset)
                 waiting.popleft()
                 continue
             remaining = len(message.data) - message.offset
-            fits = room - _DATA_CHUNK.size
+            fits = room - DATA_HEADER_BYTES
             size = remaining if remaining < fits else fits
             if size < remaining and (
-                fits < MINIMUM_FRAGMENT or (chunks and remaining <= whole_room - _DATA_CHUNK.size)
+                fits < MINIMUM_FRAGMENT or (chunks and remaining <= whole_room - DATA_HEADER_BYTES)
             ):
                 break
             # RFC 9260 §6.1 rule A: into a closed window goes one chunk, and only when nothing else is on its way.
             if self.flight + size > self._peer_window and self.flight:
                 break
-            room = self._transmit(self._cut(message, size, self.flight + size >= limit), chunks, room, now)
+            chunk = self._queue.cut(message, size, self.flight + size >= limit)
+            self._chunks[chunk.tsn] = chunk
+            room = self._transmit(chunk, chunks, room, now)
             if message.offset == len(message.data):
                 waiting.popleft()
 
-    def _cut(self, message: OutgoingMessage, size: int, is_last: bool) -> _Chunk:
-        """The next chunk of a message, with the next TSN."""
-        data, offset = message.data, message.offset
-        end = offset + size
-        flags = FLAG_UNORDERED if message.unordered else 0
-        if message.ssn is None:
-            flags |= FLAG_BEGIN
-            message.ssn = 0
-            if not message.unordered:
-                message.ssn = self._ssns.get(message.stream, 0)
-                self._ssns[message.stream] = message.ssn + 1
-        if end == len(data):
-            flags |= FLAG_END
-            is_last = is_last or len(self._waiting) == 1
-        # RFC 9260 §3.3.1, RFC 7053: the peer need not wait for a second packet that will not come.
-        if is_last:
-            flags |= FLAG_IMMEDIATE
-        tsn = self.next_tsn
-        self.next_tsn = tsn + 1
-        header = _DATA_CHUNK.pack(
-            _DATA,
-            flags,
-            _DATA_CHUNK.size + size,
-            tsn & 0xFFFF_FFFF,
-            message.stream,
-            message.ssn & 0xFFFF,
-            message.payload_protocol,
-        )
-        chunk = _Chunk(tsn, b"".join((header, data[offset:end], _PADDING[size & 3])), message)
-        self._chunks[tsn] = chunk
-        message.offset = end
-        self._unbuffer(message, size)
-        return chunk
-
-    def _transmit(self, chunk: _Chunk, chunks: list[bytes], room: int, now: float) -> int:
+    def _transmit(self, chunk: OutgoingChunk, chunks: list[bytes], room: int, now: float) -> int:
         if chunk.transmissions:
             self._repeat(chunk, now)
         chunks.append(chunk.wire)
@@ -326,21 +238,13 @@ class Outbound:
         chunk.transmissions += 1
         return room - chunk.size
 
-    def _repeat(self, chunk: _Chunk, now: float) -> None:
+    def _repeat(self, chunk: OutgoingChunk, now: float) -> None:
         self._statistics.retransmitted_chunks += 1
         # RFC 9260 §6.3.2 rule R2: the repeat of the oldest chunk gets a whole timeout.
         if chunk.tsn == self.cumulative + 1:
             self.t3_deadline = now + self.rto.value
         if not chunk.wire[1] & FLAG_IMMEDIATE:
-            chunk.wire = bytes((_DATA, chunk.wire[1] | FLAG_IMMEDIATE)) + chunk.wire[2:]
-
-    def _unbuffer(self, message: OutgoingMessage, size: int) -> None:
-        self.buffered -= size
-        left = self.buffered_by_stream[message.stream] - size
-        if left:
-            self.buffered_by_stream[message.stream] = left
-        else:
-            del self.buffered_by_stream[message.stream]
+            chunk.wire = bytes((DATA, chunk.wire[1] | FLAG_IMMEDIATE)) + chunk.wire[2:]
 
     # Acknowledgements -------------------------------------------------------------------------------------------------
 
@@ -351,11 +255,10 @@ class Outbound:
             self._statistics.old_sacks += 1
             return
         highest = sack.gaps[-1][1] if sack.gaps else 0
-        if cumulative + highest >= self.next_tsn:
-            raise SctpError(
-                SctpReason.UNSENT_TSN_ACKNOWLEDGED,
-                f"{highest} above {sack.cumulative_tsn:#x}, the next to send is {self.next_tsn & 0xFFFF_FFFF:#x}",
-            )
+        if cumulative + highest >= self._queue.next_tsn:
+            next_tsn = self._queue.next_tsn & 0xFFFF_FFFF
+            detail = f"{highest} above {sack.cumulative_tsn:#x}, the next to send is {next_tsn:#x}"
+            raise SctpError(SctpReason.UNSENT_TSN_ACKNOWLEDGED, detail)
         flight_before = self.flight
         largest_before = self._largest_packet
         advanced = cumulative > self.cumulative
@@ -364,6 +267,7 @@ class Outbound:
             acknowledged += self._acknowledge_gaps(cumulative, sack.gaps)
         # RFC 9260 §6.2.1: what is on its way will take its part of the window.
         self._peer_window = sack.receive_window
+        self._acknowledged += acknowledged
         if acknowledged or advanced:
             self.errors = 0
             self._probes = 0
@@ -412,7 +316,7 @@ class Outbound:
         self._gaps = runs
         return acknowledged
 
-    def _acknowledge(self, chunk: _Chunk) -> int:
+    def _acknowledge(self, chunk: OutgoingChunk) -> int:
         chunk.acknowledged = True
         if chunk.in_flight:
             chunk.in_flight = False
@@ -461,7 +365,7 @@ class Outbound:
         rto = self.rto
         return max(9 / 8 * max(rto.smoothed or rto.value, rto.latest), TIMER_GRANULARITY_S)
 
-    def _lose(self, chunk: _Chunk, now: float) -> None:
+    def _lose(self, chunk: OutgoingChunk, now: float) -> None:
         self._land(chunk)
         message = chunk.message
         used_up = message.maximum_retransmissions is not None and chunk.transmissions > message.maximum_retransmissions
@@ -470,7 +374,7 @@ class Outbound:
         if not message.abandoned:
             self._lost.append(chunk)
 
-    def _land(self, chunk: _Chunk) -> None:
+    def _land(self, chunk: OutgoingChunk) -> None:
         """Not on its way any more."""
         if chunk.in_flight:
             chunk.in_flight = False
@@ -488,8 +392,8 @@ class Outbound:
                 self._land(chunk)
         if begun and message.offset < len(message.data):
             # The end that the peer would wait for gets a TSN, too, so that there is something to skip.
-            self._chunks[self.next_tsn] = _Chunk(self.next_tsn, b"", message)
-            self.next_tsn += 1
+            self._chunks[self._queue.next_tsn] = OutgoingChunk(self._queue.next_tsn, b"", message)
+            self._queue.next_tsn += 1
             if self.t3_deadline is None:
                 self.t3_deadline = now + self.rto.value
             self._give_up_front()

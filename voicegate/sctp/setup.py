@@ -173,7 +173,7 @@ class AssociationSetup:
         self._reset = StreamReset(self._initial_tsn, peer.initial_tsn, self._settings.streams, self._events)
         self._peer_resets_streams = peer.stream_reset
         self._outbound.meet_peer(peer.receive_window, peer.forward_tsn)
-        self._outbound.discard_streams_from(self.streams)
+        self._outbound.queue.discard_streams_from(self.streams)
 
     def _come_up(self, now: float) -> None:
         self.state = _S.ESTABLISHED

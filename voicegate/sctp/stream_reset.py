@@ -53,7 +53,7 @@ class StreamReset:
     def next_request(self, outbound: Outbound, now: float) -> OutgoingReset | None:
         """The request to send now, new or again; the timer runs from here."""
         if self._request is None and self._wanted:
-            ready = [stream for stream in self._wanted if not outbound.has_waiting(frozenset((stream,)))]
+            ready = [stream for stream in self._wanted if not outbound.queue.has_waiting(frozenset((stream,)))]
             if ready:
                 self._begin(tuple(ready[:MAXIMUM_STREAMS_IN_RESET]), outbound)
         if self._request is None or not self.is_due:
@@ -107,7 +107,7 @@ class StreamReset:
             return
         performed = response.result in (ResetResult.NOTHING_TO_DO, ResetResult.PERFORMED)
         if performed:
-            outbound.reset_streams(request.streams)
+            outbound.queue.reset_streams(request.streams)
         self._request = None
         self.is_due = False
         self.deadline = None
@@ -115,7 +115,7 @@ class StreamReset:
 
     def _begin(self, streams: tuple[int, ...], outbound: Outbound) -> None:
         self._wanted = [stream for stream in self._wanted if stream not in streams]
-        self._request = self._numbered(streams, (outbound.next_tsn - 1) & _MASK)
+        self._request = self._numbered(streams, (outbound.queue.next_tsn - 1) & _MASK)
         self.attempts = 0
         self.is_due = True
 

@@ -178,7 +178,7 @@ def query_fields(query: bytes) -> dict[str, str]:
     try:
         if len(query) > MAX_QUERY_OCTETS:
             raise ValueError
-        return dict(parse_qsl(query.decode("latin-1"), max_num_fields=MAX_QUERY_FIELDS))
+        return dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=MAX_QUERY_FIELDS))
     except ValueError:
         raise HttpError(400, "invalid_query", "The query of the URL is too long.") from None
 

@@ -28,16 +28,14 @@ def bind_session(
     """The configuration of a new session of this `kind` unless the token or the request names another. Raises
     HttpError."""
     fixed = token.session if token is not None else {}
-    asked = dict(asked) if asked is not None else {}
-    contradicted = _contradiction(fixed, asked)
+    wanted = {"type": kind} if asked is None and not fixed else dict(asked or {})
+    contradicted = _contradiction(fixed, wanted)
     if contradicted is not None:
         counters.sessions_refused["token_session_mismatch"] += 1
         param = f"session.{contradicted}"
         message = f"The client secret is for another session configuration: it fixes '{param}' to something else."
         raise HttpError(400, "token_session_mismatch", message, param=param)
-    wanted = _merged(asked, fixed)
-    if not asked and not fixed:
-        wanted["type"] = kind
+    wanted = _merged(wanted, fixed)
     if model and not wanted.get("model"):
         wanted["model"] = model
     return configuration_of(wanted, counters)

@@ -10,7 +10,7 @@ from trio_websocket import (
     ConnectionRejected,
     HandshakeError,
     WebSocketConnection,
-    connect_websocket,
+    wrap_client_stream,
 )
 
 from voicegate.realtime import Controller
@@ -49,16 +49,12 @@ class PeerClient:
     async def attach(self, address: HopAddress, call_id: str, controller: Controller) -> AsyncIterator[Attachment]:
         """Within the block, `controller` is attached to a call of the owner at this address. Raises CallNotFoundError
         and OwnerUnreachableError."""
-        # What goes wrong is raised outside of the nursery, which would wrap it in a group.
         failure: Exception | None = None
-        try:
-            async with trio.open_nursery() as nursery:
-                try:
-                    websocket = await self._open(nursery, address, call_id)
-                except OwnerUnreachableError as error:
-                    failure = error
-                    nursery.cancel_scope.cancel()
-                else:
+        # Ours to close: the library leaves the connection open when the other end closes the WebSocket.
+        async with await self._connect(address) as stream:
+            try:
+                async with trio.open_nursery() as nursery:
+                    websocket = await self._open(nursery, stream, call_id)
                     self._counters.peer_requests_sent["ok"] += 1
                     attachment = _RemoteAttachment(websocket)
                     nursery.start_soon(attachment.read, controller)
@@ -70,35 +66,41 @@ class PeerClient:
                         with trio.move_on_after(COURTESY_LIMIT_S, shield=True):
                             await websocket.aclose()
                     nursery.cancel_scope.cancel()
-        except* ConnectionRejected as rejections:
-            # The library raises this in its reader, a task of the nursery.
-            failure = self._rejected(rejections)
+            except* (ConnectionRejected, OwnerUnreachableError) as failures:
+                # The library raises the first in its reader, a task of the nursery.
+                failure = self._refused(failures.exceptions[0])
         if failure is not None:
             raise failure
 
-    def _rejected(self, rejections: BaseExceptionGroup[ConnectionRejected]) -> Exception:
-        (rejection,) = rejections.exceptions
-        if isinstance(rejection, ConnectionRejected) and rejection.status_code == _NOT_FOUND:
+    def _refused(self, error: BaseException) -> Exception:
+        if isinstance(error, ConnectionRejected) and error.status_code == _NOT_FOUND:
             self._counters.peer_requests_sent["not found"] += 1
             return CallNotFoundError()
         self._counters.peer_requests_sent["refused"] += 1
-        return OwnerUnreachableError(repr(rejection))
+        return OwnerUnreachableError(repr(error))
 
-    async def _open(self, nursery: trio.Nursery, address: HopAddress, call_id: str) -> WebSocketConnection:
+    async def _connect(self, address: HopAddress) -> trio.SocketStream:
+        try:
+            with trio.fail_after(PEER_LIMIT_S):
+                return await trio.open_tcp_stream(*address)
+        except (OSError, trio.TooSlowError) as error:
+            self._counters.peer_requests_sent["unreachable"] += 1
+            raise OwnerUnreachableError(repr(error)) from error
+
+    async def _open(self, nursery: trio.Nursery, stream: trio.SocketStream, call_id: str) -> WebSocketConnection:
         target = f"/peer/v1/calls/{call_id}/events"
         try:
             with trio.fail_after(PEER_LIMIT_S):
-                return await connect_websocket(
+                return await wrap_client_stream(
                     nursery,
-                    *address,
+                    stream,
+                    "peer",
                     target,
-                    use_ssl=False,
                     extra_headers=[(HEADER.encode(), self._keys.sign("GET", target).encode())],
                     max_message_size=MAX_SOCKET_MESSAGE_OCTETS,
                     receive_buffer_size=SOCKET_RECEIVE_OCTETS,
                 )
-        except (OSError, trio.TooSlowError, HandshakeError) as error:
-            self._counters.peer_requests_sent["unreachable"] += 1
+        except (trio.TooSlowError, HandshakeError) as error:
             raise OwnerUnreachableError(repr(error)) from error
 
     async def _post(self, address: HopAddress, target: str) -> int:
@@ -107,11 +109,11 @@ class PeerClient:
         request = connection.send(h11.Request(method="POST", target=target, headers=fields))
         request = (request or b"") + (connection.send(h11.EndOfMessage()) or b"")
         try:
-            with trio.fail_after(PEER_LIMIT_S):
-                async with await trio.open_tcp_stream(*address) as stream:
+            async with await self._connect(address) as stream:
+                with trio.fail_after(PEER_LIMIT_S):
                     await stream.send_all(request)
                     status = await _read_status(stream, connection)
-        except (OSError, trio.BrokenResourceError, trio.TooSlowError, h11.RemoteProtocolError) as error:
+        except (trio.BrokenResourceError, trio.TooSlowError, h11.RemoteProtocolError) as error:
             self._counters.peer_requests_sent["unreachable"] += 1
             raise OwnerUnreachableError(repr(error)) from error
         outcome = {200: "ok", _NOT_FOUND: "not found"}.get(status, "refused")

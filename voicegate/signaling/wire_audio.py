@@ -7,14 +7,13 @@ A client may append faster than real time, a recording say, up to `WIRE_AHEAD_S`
 agent in slices, between which everybody else in this process gets a turn.
 """
 
-import binascii
-from base64 import b64decode
 from collections import deque
 
 import trio
 
 from voicegate.agents import FRAME_MS, AudioFrame, Call
 from voicegate.media.g711 import G711Decoder
+from voicegate.media.limits import MAX_G711_PAYLOAD_BYTES
 from voicegate.realtime import ErrorCode, EventError
 from voicegate.realtime.shapes import AudioPcma, AudioPcmu
 from voicegate.signaling.limits import WIRE_AHEAD_S, WIRE_FRAMES_AT_ONCE, WIRE_LEAD_S
@@ -22,6 +21,8 @@ from voicegate.signaling.limits import WIRE_AHEAD_S, WIRE_FRAMES_AT_ONCE, WIRE_L
 _FRAME_S = FRAME_MS / 1000
 _FRAME_OCTETS = 960
 _BYTES_PER_SAMPLE = 2
+_MOST_OCTETS = int(WIRE_AHEAD_S / _FRAME_S) * _FRAME_OCTETS
+"""What is longer than the allowance in any format need not be decoded to know."""
 
 
 class WireAudio:
@@ -37,21 +38,17 @@ class WireAudio:
         self._delivered = 0
         self._began_at = trio.current_time()
 
-    def append(self, audio: str) -> None:
-        """Take base64 audio in the format of the session; the beginning of it reaches the agent at once. Raises
-        EventError for what is no such audio, or too much of it, and takes nothing then."""
-        try:
-            octets = b64decode(audio, validate=True)
-        except (binascii.Error, ValueError):
-            message = "Invalid value for 'audio': base64 is expected."
-            raise EventError(ErrorCode.INVALID_VALUE, message, "audio") from None
-        pcm = self._partial + self._to_pcm(octets)
+    def append(self, audio: bytes) -> None:
+        """Take audio in the input format of the session; the beginning of it reaches the agent at once. Raises
+        EventError for what is no such audio, or too much of it."""
+        if len(audio) > _MOST_OCTETS:
+            raise _too_much()
+        pcm = self._partial + self._to_pcm(audio)
         whole = len(pcm) // _FRAME_OCTETS
         elapsed_s = trio.current_time() - self._began_at
         self._charged = max(self._charged, int(elapsed_s / _FRAME_S))
         if (self._charged + whole) * _FRAME_S > elapsed_s + WIRE_AHEAD_S:
-            message = f"The input is more than {WIRE_AHEAD_S:g} s ahead of real time; append it more slowly."
-            raise EventError(ErrorCode.INPUT_AUDIO_BUFFER_FULL, message, "audio")
+            raise _too_much()
         self._charged += whole
         for index in range(whole):
             position_ms = self._delivered * FRAME_MS
@@ -87,7 +84,14 @@ class WireAudio:
             if self._decoder is None or self._decoder[0] is not type(format_):
                 law = G711Decoder("pcmu" if isinstance(format_, AudioPcmu) else "pcma")
                 self._decoder = type(format_), law
-            return self._decoder[1].decode(octets)
+            decoder = self._decoder[1]
+            pieces = range(0, len(octets), MAX_G711_PAYLOAD_BYTES)
+            return b"".join(decoder.decode(octets[start : start + MAX_G711_PAYLOAD_BYTES]) for start in pieces)
         if len(octets) % _BYTES_PER_SAMPLE:
             raise EventError(ErrorCode.INVALID_VALUE, "Invalid value for 'audio': half a sample is left over.", "audio")
         return octets
+
+
+def _too_much() -> EventError:
+    message = f"The input is more than {WIRE_AHEAD_S:g} s ahead of real time; append it more slowly."
+    return EventError(ErrorCode.INPUT_AUDIO_BUFFER_FULL, message, "audio")

@@ -56,7 +56,6 @@ class AudioChain:
         self._position_ms = 0
         self._voice: bool | None = None
         self._is_concealed = False
-        self._second_half: bytes | None = None
         self._listened = False
         self._fade_frames = 0
         self._is_speaking = False
@@ -77,7 +76,7 @@ class AudioChain:
 
     def speak(self, now: float) -> None:
         """One frame to the caller."""
-        pcm = self._pull()
+        pcm = self._call.pull_frame(self.format.frame_ms)
         starts_talkspurt = pcm is not None and not self._is_speaking
         self._is_speaking = pcm is not None
         if pcm is not None:
@@ -107,22 +106,11 @@ class AudioChain:
             self._listen(now)
 
     def count_packets(self) -> None:
-        """Write what RTP knows into the call's usage, as every second does; the end of the session should, too."""
+        """Write what RTP knows into the call's usage: every second, and whenever somebody wants to know it now."""
         usage, rtp = self._call.usage, self._rtp
         usage.packets_in, usage.packets_out = rtp.received_packets, rtp.sent_packets
         usage.packets_lost = max(0, rtp.lost_packets)
-        usage.rtt_ms = None if rtp.round_trip_s is None else 1000 * rtp.round_trip_s
-
-    def _pull(self) -> bytes | None:
-        """One frame of what the agent says. The call counts in 20 ms: of them the second half waits for its turn."""
-        if self._second_half is not None:
-            pcm, self._second_half = self._second_half, None
-            return pcm
-        whole = self._call.pull_frame()
-        if whole is None or self._frame_octets == FRAME_OCTETS:
-            return whole
-        self._second_half = whole[self._frame_octets :]
-        return whole[: self._frame_octets]
+        usage.rtt_ms = None if rtp.round_trip_s is None else round(1000 * rtp.round_trip_s, 1)
 
     def _listen(self, now: float) -> None:
         while len(self._decoded) < FRAME_OCTETS:

@@ -72,7 +72,7 @@ class _Operator:
     def __init__(self, call: Call, url: str, key: str, connect: OpenStream, knows_tracing: bool) -> None:
         self._call = call
         self._url = url
-        self._host = urlsplit(url).netloc
+        self._host = urlsplit(url).netloc.rpartition("@")[2]
         self._key = key
         self._connect = connect
         self._gateway = Gateway(call, trio.current_time, self._flush_microphone, knows_tracing=knows_tracing)
@@ -87,6 +87,10 @@ class _Operator:
             nursery.start_soon(self._keep_connected, nursery.cancel_scope)
             await self._call.wait_ended()
             nursery.cancel_scope.cancel()
+        responses = self._gateway.responses
+        if responses.bad_audio or self._gateway.malformed:
+            what = "%s: the backend sent %d deltas that could not be played and %d messages that were no events"
+            log.warning(what, self._call.call_id, responses.bad_audio, self._gateway.malformed)
 
     async def _keep_connected(self, scope: trio.CancelScope) -> None:
         attempts = 0
@@ -96,20 +100,20 @@ class _Operator:
             lost = await self._connection()
             if trio.current_time() - opened_at >= STEADY_S:
                 attempts = 1
-            log.warning("%s: %s", self._call.call_id, lost.sentence)
+            log.warning("%s: %s", self._call.call_id, lost)
             if self._gateway.fatal_code or not lost.is_recoverable or attempts >= MAX_OPENINGS:
                 break
-            self._gateway.lost(lost.code, f"{lost.sentence}; trying again")
+            self._gateway.lost(lost.code, f"{lost.for_clients} A new session is being opened.")
             await trio.sleep(OPENING_PAUSES_S[attempts - 1])
         await self._give_up(lost)
         scope.cancel()
 
     async def _give_up(self, lost: BackendLostError) -> None:
-        self._gateway.failed(self._gateway.fatal_code or lost.code, lost.sentence)
+        self._gateway.failed(self._gateway.fatal_code or lost.code, lost.for_clients)
         with trio.move_on_after(FAREWELL_S):
             # Whoever dialled learns the reason from his own events, if they are open by then.
             await self._gateway.told_failure.wait()
-        self._call.hang_up(lost.sentence)
+        self._call.hang_up(lost.for_clients)
 
     # One connection.
 
@@ -135,7 +139,7 @@ class _Operator:
                     for text in await link.receive():
                         self._gateway.backend_event(text)
             except trio.TooSlowError:
-                lost = BackendLostError(f"{self._host} sent no session.created", is_recoverable=True)
+                lost = BackendLostError(self._host, "sent no session.created", is_recoverable=True)
             except BackendLostError as error:
                 lost = error
             nursery.cancel_scope.cancel()
@@ -158,6 +162,7 @@ class _Operator:
     async def _listen(self, microphone: Microphone) -> None:
         async for frame in self._call:
             microphone.hear(frame, trio.current_time())
+            self._gateway.release_commit()
 
     async def _keep_time(self, link: BackendLink, microphone: Microphone) -> None:
         while True:

@@ -46,6 +46,7 @@ from voicegate.agents.gateway.shapes import (
 )
 from voicegate.realtime import Controller, ErrorCode, EventError, encode, new_id
 from voicegate.realtime.errors import SERVER_ERROR
+from voicegate.realtime.limits import COMMIT_DRAIN_S
 from voicegate.realtime.shapes import ClientEvent, ErrorDetails, ErrorEvent
 
 log = logging.getLogger(__name__)
@@ -93,6 +94,7 @@ class Gateway:
         self._failure: ErrorEvent | None = None
         self._controllers: dict[int, Controller] = {}
         self._held: list[tuple[Controller, Event, int]] = []
+        self._commit_due = 0.0
         self._replayed: set[str] = set()
         self._without_done: deque[str] = deque(maxlen=MAX_RESPONSES)
         self._correlation = Correlation()
@@ -134,9 +136,7 @@ class Gateway:
         if not self._is_in_use:
             self._is_in_use = True
             self._call.hub.use(self)
-        held, self._held = self._held, []
-        for controller, raw, _ in held:
-            self._do(controller, raw)
+        self._do_held()
 
     def lost(self, code: str, message: str) -> None:
         """The connection broke, and another one will be tried."""
@@ -166,6 +166,7 @@ class Gateway:
     def tick(self) -> None:
         """Look after everything that must not last for ever."""
         now = self._now()
+        self.release_commit()
         self.session.tick(now)
         self.responses.tick()
         for question in self._correlation.expired(now):
@@ -196,15 +197,29 @@ class Gateway:
         if raw["type"] == "input_audio_buffer.append" and not (self._call.is_wire and controller.carries_audio):
             message = "The audio of this call does not travel in events."
             raise EventError(ErrorCode.INVALID_EVENT_FOR_TRANSPORT, message, "type")
-        if self._link is None:
+        if raw["type"] == "input_audio_buffer.commit" and not (self._call.is_wire or self._held):
+            # Media and events travel apart: the last words are still on their way, and belong to this turn.
+            self._commit_due = self._now() + COMMIT_DRAIN_S
+        if self._link is None or self._held or self._now() < self._commit_due:
             self._hold(controller, raw)
         else:
             self._do(controller, raw)
 
+    def release_commit(self) -> None:
+        """Do what has waited for the caller's last words, when it is time."""
+        if self._held and self._now() >= self._commit_due:
+            self._do_held()
+
+    def _do_held(self) -> None:
+        if self._link is not None:
+            held, self._held = self._held, []
+            for controller, raw, _ in held:
+                self._do(controller, raw)
+
     def _hold(self, controller: Controller, raw: Event) -> None:
         octets = len(encode(raw))
         if len(self._held) >= MAX_HELD_EVENTS or octets + sum(size for *_, size in self._held) > MAX_HELD_OCTETS:
-            raise EventError(ErrorCode.TOO_MANY_EVENTS, "The connection to the backend is being opened again.")
+            raise EventError(ErrorCode.TOO_MANY_EVENTS, "Too many events wait for the backend.")
         self._held.append((controller, raw, octets))
 
     def _do(self, controller: Controller, raw: Event) -> None:
@@ -284,6 +299,8 @@ class Gateway:
         if not isinstance(kind, str):
             self._count_malformed(text)
             return
+        if not isinstance(event.get("event_id"), str):
+            event["event_id"] = new_id("event")  # Official clients take no notice of an event without one.
         if kind in self._handlers:
             shape, handle = self._handlers[kind]
             try:

@@ -16,6 +16,7 @@ import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import cache
 from urllib.parse import SplitResult, urlsplit
 
 import trio
@@ -65,11 +66,17 @@ OpenStream = Callable[[SplitResult], Awaitable[trio.abc.Stream]]
 
 
 class BackendLostError(Exception):
-    """There is no connection (any more). `is_recoverable`: opening another one may help."""
+    """There is no connection (any more). `is_recoverable`: opening another one may help.
 
-    def __init__(self, sentence: str, *, is_recoverable: bool, code: str = "backend_lost") -> None:
-        super().__init__(sentence)
-        self.sentence = sentence
+    Its text, with the name of the server and what it said, is for the operator. `for_clients` leaves both out: whose
+    backend that is, and in which words it refuses us, is nothing for callers.
+    """
+
+    def __init__(
+        self, server: str, what: str, detail: str = "", *, is_recoverable: bool, code: str = "backend_lost"
+    ) -> None:
+        super().__init__(f"{server} {what}" + (f": {detail}" if detail else ""))
+        self.for_clients = f"The backend {what}."
         self.is_recoverable = is_recoverable
         self.code = code
 
@@ -80,22 +87,34 @@ async def open_stream(parts: SplitResult) -> trio.abc.Stream:
     stream = await trio.open_tcp_stream(parts.hostname or "", port)
     if parts.scheme == "ws":
         return stream
-    context = ssl.create_default_context()
-    secured = trio.SSLStream(stream, context, server_hostname=parts.hostname, https_compatible=True)
-    await secured.do_handshake()
+    secured = trio.SSLStream(stream, _tls_context(), server_hostname=parts.hostname, https_compatible=True)
+    try:
+        await secured.do_handshake()
+    except BaseException:
+        await trio.aclose_forcefully(secured)
+        raise
     return secured
+
+
+@cache
+def _tls_context() -> ssl.SSLContext:
+    # Once per process: to read the system's certificates takes tens of milliseconds of everybody's time.
+    return ssl.create_default_context()
 
 
 @asynccontextmanager
 async def open_link(url: str, key: str, connect: OpenStream = open_stream) -> AsyncIterator["BackendLink"]:
     """A WebSocket to `url` for as long as the block runs. Raises `BackendLostError` when there will be none."""
     parts = urlsplit(url)
+    # RFC 9110 §7.2: Host is what the URL says, without user information; nor do we write that anywhere else.
+    parts = parts._replace(netloc=parts.netloc.rpartition("@")[2])
     stream: trio.abc.Stream | None = None
     try:
         with trio.move_on_after(OPEN_LIMIT_S) as patience:
             stream, link = await _open(parts, key, connect)
         if patience.cancelled_caught:
-            raise BackendLostError(f"{parts.netloc} did not answer within {OPEN_LIMIT_S:.0f} s", is_recoverable=True)
+            what = f"did not answer within {OPEN_LIMIT_S:.0f} s"
+            raise BackendLostError(parts.netloc, what, is_recoverable=True)
         yield link
     finally:
         if stream is not None:
@@ -106,11 +125,11 @@ async def _open(parts: SplitResult, key: str, connect: OpenStream) -> tuple[trio
     try:
         stream = await connect(parts)
     except OSError as error:
-        raise BackendLostError(f"cannot connect to {parts.netloc}: {error}", is_recoverable=True) from error
+        raise BackendLostError(parts.netloc, "cannot be reached", str(error), is_recoverable=True) from error
     except trio.BrokenResourceError as error:
         certificate = isinstance(error.__cause__, ssl.SSLCertVerificationError)
         what = error.__cause__.verify_message if certificate else "no TLS"  # type: ignore[union-attr]
-        raise BackendLostError(f"cannot trust {parts.netloc}: {what}", is_recoverable=False) from error
+        raise BackendLostError(parts.netloc, "cannot be trusted", what, is_recoverable=False) from error
     try:
         websocket = WSConnection(ConnectionType.CLIENT)
         await _shake_hands(stream, websocket, parts, key)
@@ -142,13 +161,13 @@ async def _shake_hands(stream: trio.abc.Stream, websocket: WSConnection, parts: 
                         if event.body_finished:
                             raise _refusal(parts, status, bytes(body))
                     case _:
-                        raise BackendLostError(f"{parts.netloc} broke off", is_recoverable=True)
+                        raise BackendLostError(parts.netloc, "broke off", is_recoverable=True)
     except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-        raise BackendLostError(f"{parts.netloc} broke off", is_recoverable=True) from error
+        raise BackendLostError(parts.netloc, "broke off", is_recoverable=True) from error
     except ProtocolError as error:
         if status:
             raise _refusal(parts, status, bytes(body)) from error
-        raise BackendLostError(f"{parts.netloc} does not speak WebSocket", is_recoverable=False) from error
+        raise BackendLostError(parts.netloc, "does not speak WebSocket", is_recoverable=False) from error
 
 
 def _refusal(parts: SplitResult, status: int, body: bytes) -> BackendLostError:
@@ -158,9 +177,9 @@ def _refusal(parts: SplitResult, status: int, body: bytes) -> BackendLostError:
     except (ValueError, LookupError, TypeError, RecursionError):
         said = text
     said = " ".join(said.split())[:QUOTED_CHARACTERS]
-    sentence = f"{parts.netloc} refused with HTTP {status}" + (f": {said}" if said else "")
     is_recoverable = status >= SERVER_ERRORS or status in RETRYABLE_STATUSES
-    return BackendLostError(sentence, is_recoverable=is_recoverable, code="backend_refused")
+    what = f"refused with HTTP {status}"
+    return BackendLostError(parts.netloc, what, said, is_recoverable=is_recoverable, code="backend_refused")
 
 
 class BackendLink:
@@ -204,7 +223,7 @@ class BackendLink:
 
     async def abandon(self) -> None:
         """Give up a connection that has stalled; `receive` says so."""
-        self._end = BackendLostError(f"{self._server} does not read", is_recoverable=True, code="backend_stalled")
+        self._end = BackendLostError(self._server, "does not read", is_recoverable=True, code="backend_stalled")
         await trio.aclose_forcefully(self._stream)
 
     async def write(self) -> None:
@@ -261,7 +280,7 @@ class BackendLink:
             try:
                 self._websocket.receive_data(bytes(data))
             except ProtocolError as error:
-                raise BackendLostError(f"{self._server} breaks the WebSocket protocol", is_recoverable=False) from error
+                raise BackendLostError(self._server, "breaks the WebSocket protocol", is_recoverable=False) from error
 
     def _take_messages(self) -> list[str]:
         messages: list[str] = []
@@ -277,7 +296,7 @@ class BackendLink:
                     case _:
                         continue
         except ProtocolError:
-            self._end = BackendLostError(f"{self._server} breaks the WebSocket protocol", is_recoverable=False)
+            self._end = BackendLostError(self._server, "breaks the WebSocket protocol", is_recoverable=False)
         return messages
 
     def _take_part(self, part: TextMessage, messages: list[str]) -> None:
@@ -285,7 +304,7 @@ class BackendLink:
         self._parts_size += len(part.data)
         if self._parts_size > MAX_MESSAGE_OCTETS:
             self._parts.clear()
-            self._end = BackendLostError(f"{self._server} sends too long an event", is_recoverable=False)
+            self._end = BackendLostError(self._server, "sends too long an event", is_recoverable=False)
         elif part.message_finished:
             messages.append("".join(self._parts))
             self._parts.clear()
@@ -293,5 +312,5 @@ class BackendLink:
 
     def _lost(self, code: int, reason: str) -> BackendLostError:
         said = " ".join(reason.split())[:QUOTED_CHARACTERS]
-        sentence = f"{self._server} closed with {code}" + (f": {said}" if said else "")
-        return BackendLostError(sentence, is_recoverable=code in RECOVERABLE_CLOSE_CODES)
+        is_recoverable = code in RECOVERABLE_CLOSE_CODES
+        return BackendLostError(self._server, f"closed with {code}", said, is_recoverable=is_recoverable)

@@ -6,11 +6,11 @@ what is lost or muted as silence, what was dropped here as silence too.
 
 from collections.abc import Callable
 
-from voicegate.agents.frame import FRAME_MS, AudioFrame
+from voicegate.agents.frame import FRAME_MS, OCTETS_PER_MS, AudioFrame
 from voicegate.agents.gateway.limits import APPEND_MS, MAX_SILENCE_MS, SILENCE_AFTER_S
-from voicegate.agents.utterance import FRAME_OCTETS
 
-_PIECE_OCTETS = APPEND_MS // FRAME_MS * FRAME_OCTETS
+_FRAME_OCTETS = FRAME_MS * OCTETS_PER_MS
+_PIECE_OCTETS = APPEND_MS * OCTETS_PER_MS
 
 
 class Microphone:
@@ -29,18 +29,22 @@ class Microphone:
     def hear(self, frame: AudioFrame, now: float) -> None:
         """20 ms of the caller."""
         if self._began_at is None:
-            self._began_at = now
-        elif frame.position_ms > self._next_position_ms:
+            self._began_at = self._heard_at = now
+        self.keep_time(now)
+        if self._next_position_ms and frame.position_ms > self._next_position_ms:
             self._be_silent(frame.position_ms - self._next_position_ms)
         self._next_position_ms = frame.position_ms + FRAME_MS
         self._heard_at = now
         self._put(frame.pcm)
+        # What waited for the backend comes at once: the call began that much earlier.
+        self._began_at = min(self._began_at, now - self._sent_ms / 1000)
 
     def keep_time(self, now: float) -> None:
-        """Send silence for as long as no frames come."""
+        """Send silence if no frame has come for a while, as much as is missing."""
         if self._began_at is None or now - self._heard_at < SILENCE_AFTER_S:
             return
-        behind_ms = int((now - self._began_at) * 1000) - self._sent_ms
+        # The last 20 ms are left to the frame that may come just now, or every mute would add to the offsets.
+        behind_ms = int((now - self._began_at) * 1000) - FRAME_MS - self._sent_ms
         self._be_silent(behind_ms)
 
     def flush(self) -> None:
@@ -52,7 +56,7 @@ class Microphone:
     def _be_silent(self, ms: int) -> None:
         frames = min(ms, MAX_SILENCE_MS) // FRAME_MS
         for _ in range(frames):
-            self._put(bytes(FRAME_OCTETS))
+            self._put(bytes(_FRAME_OCTETS))
         self.silence_ms += max(0, frames) * FRAME_MS
 
     def _put(self, pcm: bytes) -> None:

@@ -69,7 +69,9 @@ class Session:
     @property
     def interrupts(self) -> bool:
         """Whether the caller's speech cuts the agent short."""
-        detection = self.shown.get("audio", {}).get("input", {}).get("turn_detection")
+        detection: Any = self.shown
+        for name in ("audio", "input", "turn_detection"):
+            detection = detection.get(name) if isinstance(detection, dict) else None
         return not (isinstance(detection, dict) and detection.get("interrupt_response") is False)
 
     def greeted(self, session: Event, event_id: str, now: float) -> None:
@@ -99,7 +101,7 @@ class Session:
         if not (self._forces_formats and isinstance(audio, dict)):
             return settings
         forced = {
-            direction: {**value, "format": dict(PCM_24_KHZ)} if "format" in (value or ()) else value
+            direction: {**value, "format": dict(PCM_24_KHZ)} if isinstance(value, dict) and "format" in value else value
             for direction, value in audio.items()
         }
         return {**settings, "audio": forced}
