@@ -9,8 +9,8 @@ import pytest
 from voicegate.dtls import DtlsStatistics
 from voicegate.dtls.code_points import ContentType
 from voicegate.dtls.dtls12.key_schedule import RecordKeys
-from voicegate.dtls.dtls12.protection import AesGcmProtection
-from voicegate.dtls.flight import FlightPart, RetransmissionTimer, pack_flight
+from voicegate.dtls.dtls12.protection import Protection12
+from voicegate.dtls.flight import Flight, FlightPart, RetransmissionTimer
 from voicegate.dtls.limits import MINIMUM_MTU
 from voicegate.dtls.reassembly import HandshakeMessage, Reassembler
 from voicegate.dtls.record import RecordLayer
@@ -23,8 +23,8 @@ KEYS = RecordKeys(bytes(16), bytes(4))
 
 def layers() -> tuple[RecordLayer, RecordLayer]:
     writer, reader = RecordLayer(DtlsStatistics()), RecordLayer(DtlsStatistics())
-    writer.install_write(1, AesGcmProtection(1, KEYS))
-    reader.install_read(1, AesGcmProtection(1, KEYS))
+    writer.install_write(1, Protection12(1, KEYS))
+    reader.install_read(1, Protection12(1, KEYS))
     return writer, reader
 
 
@@ -34,7 +34,7 @@ def test_a_flight_of_two_epochs_survives_any_mtu(mtu: int, wire: Wire) -> None:
     messages = [HandshakeMessage(11, 0, bytes(1800)), HandshakeMessage(14, 1, b""), HandshakeMessage(16, 2, b"x" * 33)]
     finished = HandshakeMessage(20, 3, b"proof of 12!")
     parts = [*(FlightPart(0, message) for message in messages), FlightPart(0, None), FlightPart(1, finished)]
-    datagrams = pack_flight(parts, writer, mtu)
+    datagrams = Flight(parts).pack(writer, mtu)
     assert max(map(len, datagrams)) <= mtu
     reassembler, kinds = Reassembler(), []
     for datagram in datagrams:
@@ -50,8 +50,8 @@ def test_a_flight_of_two_epochs_survives_any_mtu(mtu: int, wire: Wire) -> None:
 def test_what_fits_into_one_datagram_is_one_datagram() -> None:
     writer, _ = layers()
     parts = [FlightPart(0, HandshakeMessage(11, number, bytes(200))) for number in range(4)]
-    assert len(pack_flight(parts, writer, 4 * (200 + 25))) == 1
-    assert len(pack_flight(parts, writer, 4 * (200 + 25) - 1)) == 2
+    assert len(Flight(parts).pack(writer, 4 * (200 + 25))) == 1
+    assert len(Flight(parts).pack(writer, 4 * (200 + 25) - 1)) == 2
 
 
 @pytest.mark.parametrize(

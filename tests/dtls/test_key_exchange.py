@@ -9,11 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from voicegate.dtls import DtlsError, DtlsReason
-from voicegate.dtls.code_points import NamedGroup
-from voicegate.dtls.key_exchange import SUPPORTED_GROUPS, KeyShare
+from voicegate.dtls import CLASSICAL_GROUPS, POST_QUANTUM_GROUPS, DtlsError, DtlsReason, NamedGroup, key_exchange
+from voicegate.dtls.key_exchange import KeyShare, available_groups, respond
 
-EVERY_GROUP = pytest.mark.parametrize("group", SUPPORTED_GROUPS, ids=lambda group: group.name)
+EVERY_GROUP = pytest.mark.parametrize("group", available_groups(POST_QUANTUM_GROUPS), ids=lambda group: group.name)
 
 
 def share(group: NamedGroup, seed: int = 0) -> KeyShare:
@@ -22,20 +21,37 @@ def share(group: NamedGroup, seed: int = 0) -> KeyShare:
 
 @EVERY_GROUP
 def test_both_halves_agree(group: NamedGroup) -> None:
-    ours, theirs = share(group, 1), share(group, 2)
-    assert ours.public != theirs.public
-    assert ours.exchange(theirs.public) == theirs.exchange(ours.public)
+    ours = share(group, 1)
+    theirs, secret = respond(group, ours.public, random.Random(2).randbytes)
+    assert ours.public != theirs
+    assert ours.exchange(theirs) == secret
+    assert len(secret) in {32, 48, 64}
+
+
+def test_sizes_of_the_hybrid_group() -> None:
+    """A share is the ML-KEM half and then the X25519 half, in both directions."""
+    if not available_groups((NamedGroup.X25519MLKEM768,)):
+        pytest.skip("this machine's library has no ML-KEM")
+    ours = share(NamedGroup.X25519MLKEM768)
+    answer, secret = respond(NamedGroup.X25519MLKEM768, ours.public, random.Random(2).randbytes)
+    assert (len(ours.public), len(answer), len(secret)) == (1184 + 32, 1088 + 32, 32 + 32)
+
+
+def test_a_machine_without_ml_kem_goes_on_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(key_exchange, "_HAS_MLKEM", False)
+    assert available_groups(POST_QUANTUM_GROUPS) == CLASSICAL_GROUPS
 
 
 @pytest.mark.rfc("7748", "6.1")
 @EVERY_GROUP
 def test_a_useless_half_is_refused(group: NamedGroup) -> None:
-    good = share(group, 3).public
+    good, _ = respond(group, share(group, 3).public, random.Random(4).randbytes)
     compressed = bytes([2]) + good[1 : 1 + len(good) // 2]
     for public in (b"", b"\x04", bytes(len(good)), good[:-1], good + b"\x00", compressed):
-        with pytest.raises(DtlsError) as caught:
-            share(group).exchange(public)
-        assert caught.value.reason is DtlsReason.ILLEGAL_PARAMETER
+        for use in (share(group).exchange, lambda public: respond(group, public, random.Random(5).randbytes)):
+            with pytest.raises(DtlsError) as caught:
+                use(public)
+            assert caught.value.reason is DtlsReason.ILLEGAL_PARAMETER
 
 
 @EVERY_GROUP
@@ -45,7 +61,8 @@ def test_no_bytes_raise_anything_but_dtls_error(group: NamedGroup) -> None:
     @settings(deadline=None, max_examples=40)
     @given(st.one_of(st.binary(max_size=100), st.binary(min_size=64, max_size=64).map(b"\x04".__add__)))
     def fuzz(public: bytes) -> None:
-        with contextlib.suppress(DtlsError):
-            ours.exchange(public)
+        for use in (ours.exchange, lambda public: respond(group, public, random.Random(5).randbytes)):
+            with contextlib.suppress(DtlsError):
+                use(public)
 
     fuzz()

@@ -11,15 +11,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from voicegate.dtls.alert import Alert
+from voicegate.dtls.dtls13.acknowledgement import Acknowledgement, RecordNumber
 from voicegate.dtls.errors import DtlsError, DtlsReason
 from voicegate.dtls.messages import (
     CertificateMessage,
+    CertificateMessage13,
     CertificateRequest,
+    CertificateRequest13,
     CertificateVerify,
     ClientHello,
     ClientKeyExchange,
+    EncryptedExtensions,
     Finished,
     HelloVerifyRequest,
+    KeyUpdate,
     ServerHello,
     ServerHelloDone,
     ServerKeyExchange,
@@ -35,6 +40,7 @@ class Message(Protocol):
 
 u8 = st.integers(0, 0xFF)
 u16 = st.integers(0, 0xFFFF)
+u64 = st.integers(0, 2**64 - 1)
 octets_255 = st.binary(max_size=255)
 extension_lists = st.dictionaries(u16, st.binary(max_size=60), max_size=8)
 
@@ -72,6 +78,12 @@ STRATEGIES: dict[type[Any], st.SearchStrategy[Any]] = {
     CertificateVerify: st.builds(CertificateVerify, u16, st.binary(max_size=300)),
     Finished: st.builds(Finished, st.binary(max_size=64)),
     Alert: st.builds(Alert, u8, u8),
+    CertificateMessage13: st.builds(CertificateMessage13, st.lists(st.binary(max_size=400), max_size=4), octets_255),
+    CertificateRequest13: st.builds(CertificateRequest13, extension_lists, octets_255),
+    EncryptedExtensions: st.builds(EncryptedExtensions, extension_lists),
+    KeyUpdate: st.builds(KeyUpdate, st.booleans()),
+    Acknowledgement: st.builds(Acknowledgement, st.lists(st.builds(RecordNumber, u64, u64), max_size=20)),
+    ext.KeyShareEntry: st.builds(ext.KeyShareEntry, u16, st.binary(max_size=1300)),
     ext.UseSrtp: st.builds(ext.UseSrtp, st.lists(u16, max_size=30), octets_255),
 }
 
@@ -81,6 +93,10 @@ PARSERS: list[Callable[[bytes], object]] = [
     ext.parse_signature_algorithms,
     ext.parse_ec_point_formats,
     ext.parse_supported_versions,
+    ext.parse_chosen_version,
+    ext.parse_key_shares,
+    ext.parse_requested_group,
+    ext.parse_cookie,
     ext.parse_renegotiation_info,
     HandshakeFragment.parse_all,
     Record.parse,
@@ -140,6 +156,11 @@ def test_number_lists_survive(parse: Callable[[bytes], list[int]], serialize: Ca
 
 def test_small_extensions_survive() -> None:
     assert ext.parse_ec_point_formats(ext.serialize_ec_point_formats([0, 2])) == [0, 2]
+    assert ext.parse_chosen_version(ext.serialize_chosen_version(0xFEFC)) == 0xFEFC
+    assert ext.parse_requested_group(ext.serialize_requested_group(29)) == 29
+    assert ext.parse_cookie(ext.serialize_cookie(b"cookie")) == b"cookie"
+    shares = [ext.KeyShareEntry(29, b"a"), ext.KeyShareEntry(0x11EC, b"")]
+    assert ext.parse_key_shares(ext.serialize_key_shares(shares)) == shares
     assert ext.parse_renegotiation_info(ext.serialize_renegotiation_info(b"proof")) == b"proof"
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from voicegate.dtls import SrtpProfile
+from voicegate.dtls import CipherSuite, SrtpProfile
+from voicegate.dtls.cipher_suites import CipherProfile
 from voicegate.dtls.dtls12.key_schedule import MasterSecret, prf
 from voicegate.dtls.srtp_keying import EXPORTER_LABEL, keying_material_bytes, split_keying_material
 
@@ -20,8 +21,9 @@ def test_the_exporter_is_the_prf_over_both_randoms_the_clients_first() -> None:
     master_secret = MasterSecret(b"m" * 48, client_random, server_random)
     expected = prf(b"m" * 48, b"EXTRACTOR-dtls_srtp", client_random + server_random, 60)
     assert master_secret.export(EXPORTER_LABEL, 60) == expected
+    profile = CipherProfile(CipherSuite.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256)
     # The key block is bound to the same randoms the other way round, so the two can never coincide.
-    assert master_secret.export(b"key expansion", 16) != master_secret.record_keys()[0].key
+    assert master_secret.export(b"key expansion", 16) != master_secret.record_keys(profile)[0].key
 
 
 @pytest.mark.rfc("5764", "4.2")

@@ -15,6 +15,8 @@ class ContentType(IntEnum):
     ALERT = 21
     HANDSHAKE = 22
     APPLICATION_DATA = 23
+    # RFC 9147 §7
+    ACK = 26
 
 
 class HandshakeType(IntEnum):
@@ -24,6 +26,8 @@ class HandshakeType(IntEnum):
     CLIENT_HELLO = 1
     SERVER_HELLO = 2
     HELLO_VERIFY_REQUEST = 3
+    NEW_SESSION_TICKET = 4
+    ENCRYPTED_EXTENSIONS = 8
     CERTIFICATE = 11
     SERVER_KEY_EXCHANGE = 12
     CERTIFICATE_REQUEST = 13
@@ -31,6 +35,9 @@ class HandshakeType(IntEnum):
     CERTIFICATE_VERIFY = 15
     CLIENT_KEY_EXCHANGE = 16
     FINISHED = 20
+    KEY_UPDATE = 24
+    # RFC 8446 §4.4.1: never sent, stands for the first ClientHello in the transcript after a HelloRetryRequest.
+    MESSAGE_HASH = 254
 
 
 class ExtensionType(IntEnum):
@@ -42,14 +49,22 @@ class ExtensionType(IntEnum):
     USE_SRTP = 14
     EXTENDED_MASTER_SECRET = 23
     SUPPORTED_VERSIONS = 43
+    COOKIE = 44
+    KEY_SHARE = 51
     RENEGOTIATION_INFO = 0xFF01
 
 
 class CipherSuite(IntEnum):
     """Suites by their IANA name; the signalling value is not a cipher."""
 
+    # RFC 5746 §3.3
     TLS_EMPTY_RENEGOTIATION_INFO_SCSV = 0x00FF
+    # RFC 8446 §B.4: DTLS 1.3 suites name no key exchange.
+    TLS_AES_128_GCM_SHA256 = 0x1301
+    TLS_CHACHA20_POLY1305_SHA256 = 0x1303
+    # RFC 5289 §3.2 and RFC 7905 §3
     TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256 = 0xC02B
+    TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256 = 0xCCA9
 
 
 class NamedGroup(IntEnum):
@@ -58,6 +73,8 @@ class NamedGroup(IntEnum):
     SECP256R1 = 23
     SECP384R1 = 24
     X25519 = 29
+    # draft-ietf-tls-ecdhe-mlkem §4: ML-KEM-768 first, X25519 second, in shares and in the secret.
+    X25519MLKEM768 = 0x11EC
 
 
 class SignatureScheme(IntEnum):

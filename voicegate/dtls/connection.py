@@ -1,9 +1,10 @@
 """One DTLS connection, sans-IO: datagrams and the time go in, datagrams and events come out.
 
 ```
- datagrams ─▶ record layer ─┬─▶ handshake ─▶ transport ─▶ ServerHandshake12 | ClientHandshake12 ─▶ HandshakeComplete
-              (record.py)   ├─▶ alert                                            ─▶ ConnectionClosed, ConnectionFailed
-                            └─▶ application data, once the peer is verified      ─▶ ApplicationData
+ datagrams ─▶ record layer ─┬─▶ handshake ─▶ transport ─▶ {Server,Client}Handshake{12,13} ─▶ HandshakeComplete
+              (record.py)   ├─▶ ACK (1.3) ──────┘
+                            ├─▶ alert                                       ─▶ ConnectionClosed, ConnectionFailed
+                            └─▶ application data, once the peer is verified ─▶ ApplicationData
 ```
 
 1. A client says ClientHello on `start`, and says it again with the cookie if a HelloVerifyRequest comes back.
@@ -13,11 +14,12 @@
    may be told later than the handshake (`set_peer_fingerprints`). Data that comes in between is held, a little of it.
 4. `close`, a close_notify, a fatal alert, an error or a timeout ends it. After that everything is dropped.
 
-**Noise never kills.** Whatever cannot be read, opened or placed is dropped and counted. Two cases deserve a thought:
+**Noise never kills.** Whatever cannot be read, opened or placed is dropped and counted. Three cases deserve a thought:
 
 * A *plaintext alert* could come from anyone who knows the addresses, but it could also be the peer, rightly giving up
   before it has keys. It is a rumour: noted, and believed only if the handshake then makes no progress for two seconds.
   A forger gains nothing against a handshake that moves, and a real failure does not have to wait for the long timeout.
+* A *plaintext ACK* asks for our flight again and says nothing else (see transport.py).
 * A *plaintext handshake message* that is whole and wrong does end the connection, as it must: a forger who can place
   one could also have forged the hello before it, and no implementation can tell. ICE keeps such datagrams from us.
 """
@@ -29,8 +31,12 @@ from enum import Enum
 
 from voicegate.dtls.alert import Alert
 from voicegate.dtls.certificate import Certificate, Fingerprint
-from voicegate.dtls.code_points import AlertDescription, AlertLevel, ContentType, HandshakeType
+from voicegate.dtls.cipher_suites import SUPPORTED_SUITES
+from voicegate.dtls.code_points import AlertDescription, AlertLevel, CipherSuite, ContentType, HandshakeType, NamedGroup
 from voicegate.dtls.dtls12 import ClientHandshake12, ServerHandshake12
+from voicegate.dtls.dtls13.client import ClientHandshake13, ClientOffer
+from voicegate.dtls.dtls13.handshake import Handshake13
+from voicegate.dtls.dtls13.server import ServerHandshake13
 from voicegate.dtls.errors import DtlsError, DtlsReason
 from voicegate.dtls.events import (
     ApplicationData,
@@ -41,19 +47,22 @@ from voicegate.dtls.events import (
     HandshakeComplete,
 )
 from voicegate.dtls.flight import FlightPart, RetransmissionTimer
+from voicegate.dtls.handshake import Handshake
+from voicegate.dtls.key_exchange import CLASSICAL_GROUPS, KeyShare, available_groups
 from voicegate.dtls.limits import (
     DEFAULT_MTU,
     HANDSHAKE_LIMIT_S,
+    KEY_UPDATE_AFTER_RECORDS,
     MAXIMUM_HELD_APPLICATION_RECORDS,
     MINIMUM_MTU,
     RUMOUR_LIMIT_S,
 )
 from voicegate.dtls.messages import ClientHello, HelloVerifyRequest, ServerHello
-from voicegate.dtls.negotiation import DtlsVersion, accept_version, choose_version, offer_client_hello
+from voicegate.dtls.negotiation import accept_version, choose_version, offer_client_hello
 from voicegate.dtls.peer_identity import PeerIdentity
 from voicegate.dtls.reassembly import HandshakeMessage
 from voicegate.dtls.record import Record, RecordLayer
-from voicegate.dtls.settings import HandshakeSettings
+from voicegate.dtls.settings import EVERY_VERSION, DtlsVersion, HandshakeSettings
 from voicegate.dtls.srtp_keying import SrtpKeyingMaterial, SrtpProfile
 from voicegate.dtls.statistics import DtlsStatistics
 from voicegate.dtls.transport import HandshakeTransport
@@ -79,14 +88,6 @@ class ConnectionState(Enum):
 
 
 @dataclass(slots=True)
-class _Offer:
-    """The ClientHello that waits for an answer, as an object and as it was sent."""
-
-    hello: ClientHello
-    message: HandshakeMessage
-
-
-@dataclass(slots=True)
 class _Rumour:
     """An unauthenticated fatal alert and the time at which it is believed."""
 
@@ -95,10 +96,11 @@ class _Rumour:
 
 
 class DtlsConnection:
-    """DTLS 1.2 in either role over any path that carries datagrams. Never raises on what the network sends.
+    """DTLS 1.3 or 1.2 in either role over any path that carries datagrams. Never raises on what the network sends.
 
     `peer_fingerprints` may be empty and told later; `srtp_profiles` are ours, most wanted first, or none for a
-    connection without media; `round_trip_s` is what ICE measured; no datagram is longer than `mtu` bytes.
+    connection without media; `round_trip_s` is what ICE measured; no datagram is longer than `mtu` bytes. `versions`,
+    `groups` and `cipher_suites` are ours, most wanted first; groups that this machine's library lacks are left out.
     """
 
     def __init__(  # noqa: PLR0913 - each is a separate fact of signalling or of the path
@@ -111,19 +113,33 @@ class DtlsConnection:
         random_bytes: Callable[[int], bytes],
         round_trip_s: float | None,
         mtu: int = DEFAULT_MTU,
+        versions: Sequence[DtlsVersion] = EVERY_VERSION,
+        groups: Sequence[NamedGroup] = CLASSICAL_GROUPS,
+        cipher_suites: Sequence[CipherSuite] = SUPPORTED_SUITES,
     ) -> None:
         if mtu < MINIMUM_MTU:
             raise LocalError(f"mtu is {mtu}; at least {MINIMUM_MTU} bytes are needed for a handshake")
+        if not versions or not (our_groups := available_groups(tuple(groups))):
+            raise LocalError("at least one version and one group that this machine can do are needed")
         self.role = role
         self.state = ConnectionState.NEW
         self.statistics = DtlsStatistics()
         self._identity = PeerIdentity(tuple(peer_fingerprints))
-        self._settings = HandshakeSettings(certificate, self._identity, tuple(srtp_profiles), random_bytes)
+        self._settings = HandshakeSettings(
+            certificate,
+            self._identity,
+            tuple(srtp_profiles),
+            random_bytes,
+            tuple(versions),
+            our_groups,
+            tuple(cipher_suites),
+        )
         self._records = RecordLayer(self.statistics)
         timer = RetransmissionTimer(round_trip_s)
         self._transport = HandshakeTransport(self._records, timer, mtu, self.statistics)
-        self._handshake: ServerHandshake12 | ClientHandshake12 | None = None
-        self._offer: _Offer | None = None
+        self._handshake: Handshake | None = None
+        self._offer: ClientOffer | None = None
+        self._now = 0.0
         self._limit: float | None = None
         self._rumour: _Rumour | None = None
         self._held_data: list[bytes] = []
@@ -139,13 +155,15 @@ class DtlsConnection:
             raise LocalError(f"a connection is started once; now: {self.state.value}")
         self._limit = now + HANDSHAKE_LIMIT_S
         self.state = ConnectionState.HELLO
-        self._send_client_hello(offer_client_hello(self._settings), now)
+        hello, shares = offer_client_hello(self._settings)
+        self._send_client_hello(hello, shares, now)
 
     def receive_datagram(self, data: bytes, addr: object, now: float) -> None:
         """Take a datagram; `addr` is ignored, since DTLS lives above the path."""
         if self.state is ConnectionState.CLOSED:
             self.statistics.datagrams_after_close += 1
             return
+        self._now = now
         try:
             for record in self._records.receive(data):
                 self._receive_record(record, now)
@@ -154,10 +172,7 @@ class DtlsConnection:
 
     def datagrams_to_send(self, now: float) -> list[bytes]:
         """What to put on the wire, in this order."""
-        datagrams = self._transport.outgoing
-        if datagrams:
-            self._transport.outgoing = []
-        return datagrams
+        return self._transport.take_outgoing(now)
 
     def next_event(self) -> Event | None:
         """The oldest event that was not taken yet."""
@@ -165,11 +180,12 @@ class DtlsConnection:
 
     def next_timeout(self) -> float | None:
         """When to call `handle_timeout`, or None when nothing is waited for."""
-        deadlines = [self._transport.timer.deadline, self._limit, self._rumour.deadline if self._rumour else None]
+        deadlines = [self._transport.next_timeout(), self._limit, self._rumour.deadline if self._rumour else None]
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
     def handle_timeout(self, now: float) -> None:
         """Let time pass: repeat a flight, or give up."""
+        self._now = now
         if self._rumour is not None and now >= self._rumour.deadline:
             self._fail(DtlsError(DtlsReason.PEER_ALERT, f"{self._rumour.alert}, unauthenticated, then silence"))
         elif self._limit is not None and now >= self._limit:
@@ -185,6 +201,18 @@ class DtlsConnection:
         if len(data) > self.maximum_data_bytes:
             raise LocalError(f"{len(data)} bytes do not fit into a datagram, {self.maximum_data_bytes} do")
         transport.outgoing.append(self._records.seal(transport.write_epoch, ContentType.APPLICATION_DATA, data))
+        # RFC 9147 §4.5.3: a key is for so many records.
+        if self._records.next_sequence_number(transport.write_epoch) == KEY_UPDATE_AFTER_RECORDS:
+            self.update_keys(self._now)
+
+    def update_keys(self, now: float, *, request: bool = False) -> None:
+        """Agree on new keys for what we send, and with `request` for what the peer sends. DTLS 1.2 cannot.
+
+        It happens by itself long before a key is worn out; a second one waits for nothing and is not sent.
+        """
+        handshake = self._handshake
+        if self.state is ConnectionState.CONNECTED and isinstance(handshake, Handshake13):
+            handshake.update_keys(now, request=request)
 
     def close(self, now: float) -> None:
         """Say close_notify and be done. Harmless on a connection that is over."""
@@ -219,18 +247,33 @@ class DtlsConnection:
     def srtp(self) -> SrtpKeyingMaterial | None:
         """The SRTP keys as soon as they may be used for *sending* to a verified peer.
 
-        A client has them one round trip before `HandshakeComplete`. RFC 7918 §4 names what makes that safe, and it
-        holds here: a strong suite, an ephemeral key signed by the peer, and keys that depend on the whole handshake.
+        A client of DTLS 1.2 has them one round trip before `HandshakeComplete`. RFC 7918 §4 names what makes that safe,
+        and it holds here: a strong suite, an ephemeral key signed by the peer, and keys that depend on the whole
+        handshake. In DTLS 1.3 the client is done one round trip earlier anyway.
         """
         handshake = self._handshake
         if handshake is None or not self._identity.is_verified:
             return None
         return handshake.srtp if self.role is DtlsRole.CLIENT or handshake.is_complete else None
 
+    @property
+    def half_rtt_srtp(self) -> SrtpKeyingMaterial | None:
+        """As a server of DTLS 1.3: the SRTP keys right behind our Finished, **before anybody has shown a certificate**.
+
+        Whoever sent the ClientHello can read what is sent under them, a stranger too. It is for the owner to decide
+        what is not secret: comfort noise, a greeting. None in every other case; then `srtp` is what there is.
+        """
+        handshake = self._handshake
+        if not isinstance(handshake, ServerHandshake13) or self.state is ConnectionState.CLOSED:
+            return None
+        return handshake.srtp
+
     # Records ----------------------------------------------------------------------------------------------------------
 
     def _receive_record(self, record: Record, now: float) -> None:
-        if self.state is ConnectionState.CLOSED:
+        # RFC 8446 §5.1: a record without content is legal for application data alone.
+        is_empty = not record.payload and record.content_type != ContentType.APPLICATION_DATA
+        if self.state is ConnectionState.CLOSED or is_empty:
             self.statistics.unexpected_records += 1
         elif record.content_type == ContentType.APPLICATION_DATA:
             self._receive_application_data(record)
@@ -238,15 +281,17 @@ class DtlsConnection:
             self._receive_handshake(record, now)
         elif record.content_type == ContentType.ALERT:
             self._receive_alert(record, now)
+        elif record.content_type == ContentType.ACK:
+            self._receive_acknowledgement(record, now)
         elif record.content_type != ContentType.CHANGE_CIPHER_SPEC:
             self.statistics.unexpected_records += 1
 
     def _receive_application_data(self, record: Record) -> None:
-        if self.state is ConnectionState.CONNECTED:
-            self._events.append(ApplicationData(record.payload))
-        # RFC 6347 §4.1: data in plaintext has no place in any state.
-        elif record.epoch == 0:
+        # RFC 6347 §4.1: data in plaintext has no place in any state, nor has data under the keys of the handshake.
+        if self._handshake is None or record.epoch < self._handshake.data_epoch:
             self.statistics.unexpected_records += 1
+        elif self.state is ConnectionState.CONNECTED:
+            self._events.append(ApplicationData(record.payload))
         elif len(self._held_data) < MAXIMUM_HELD_APPLICATION_RECORDS:
             self._held_data.append(record.payload)
         else:
@@ -263,6 +308,11 @@ class DtlsConnection:
             self._rumour = None
             self._handle_message(message, now)
 
+    def _receive_acknowledgement(self, record: Record, now: float) -> None:
+        if self._transport.receive_acknowledgement(record, now) and self._handshake is not None:
+            self._handshake.acknowledged(now)
+            self._lift_limit()
+
     def _receive_alert(self, record: Record, now: float) -> None:
         try:
             alert = Alert.parse(record.payload)
@@ -277,7 +327,10 @@ class DtlsConnection:
             # RFC 5246 §7.2.1: answer with our own close_notify and discard what is pending.
             self._send_alert(AlertLevel.WARNING, AlertDescription.CLOSE_NOTIFY)
             self._end(ConnectionClosed(CloseReason.PEER))
-        elif alert.is_fatal:
+        # RFC 8446 §6: in DTLS 1.3 the level means nothing, and all alerts but two are fatal.
+        elif alert.is_fatal or (
+            isinstance(self._handshake, Handshake13) and alert.description != AlertDescription.USER_CANCELED
+        ):
             self._end(ConnectionFailed(DtlsError(DtlsReason.PEER_ALERT, str(alert))))
         else:
             self.statistics.ignored_warnings += 1
@@ -295,41 +348,50 @@ class DtlsConnection:
                 return
             self._handshake = self._choose_handshake(message)
             self.state = ConnectionState.HANDSHAKE
-        elif self._handshake.is_complete:
+        elif self._handshake.is_complete and self._handshake.version is DtlsVersion.DTLS_1_2:
             # RFC 5246 §7.2.2: a request to renegotiate may be ignored.
             self.statistics.refused_renegotiations += 1
             return
         self._handshake.handle(message, now)
-        if self._handshake.is_complete:
-            self._limit = None
+        if self._handshake.is_complete and self.state is ConnectionState.HANDSHAKE:
+            self._lift_limit()
             self.state = ConnectionState.UNVERIFIED
             self._announce_if_verified()
 
-    def _choose_handshake(self, message: HandshakeMessage) -> ServerHandshake12 | ClientHandshake12:
+    def _lift_limit(self) -> None:
+        """The handshake is over when both sides know it: a client of DTLS 1.3 waits for an acknowledgement."""
+        if self._handshake is not None and self._handshake.is_complete and not self._transport.awaits_acknowledgement:
+            self._limit = None
+
+    def _choose_handshake(self, message: HandshakeMessage) -> Handshake:
         """The version choice: the first whole message of the peer is its hello."""
         if self._offer is None:
             if message.msg_type != HandshakeType.CLIENT_HELLO:
                 raise DtlsError(DtlsReason.UNEXPECTED_MESSAGE, f"type {message.msg_type}, want ClientHello")
-            match choose_version(ClientHello.parse(message.body)):
+            match choose_version(ClientHello.parse(message.body), self._settings):
+                case DtlsVersion.DTLS_1_3:
+                    return ServerHandshake13(self._settings, self._transport)
                 case DtlsVersion.DTLS_1_2:
                     return ServerHandshake12(self._settings, self._transport)
         if message.msg_type != HandshakeType.SERVER_HELLO:
             raise DtlsError(DtlsReason.UNEXPECTED_MESSAGE, f"type {message.msg_type}, want ServerHello")
-        match accept_version(ServerHello.parse(message.body)):
+        match accept_version(ServerHello.parse(message.body), self._settings):
+            case DtlsVersion.DTLS_1_3:
+                return ClientHandshake13(self._settings, self._transport, self._offer)
             case DtlsVersion.DTLS_1_2:
                 return ClientHandshake12(self._settings, self._transport, self._offer.hello, self._offer.message)
 
-    def _follow_hello_verify_request(self, message: HandshakeMessage, offer: _Offer, now: float) -> None:
+    def _follow_hello_verify_request(self, message: HandshakeMessage, offer: ClientOffer, now: float) -> None:
         cookie = HelloVerifyRequest.parse(message.body).cookie
         if offer.hello.cookie or not cookie:
             raise DtlsError(DtlsReason.UNEXPECTED_MESSAGE, "HelloVerifyRequest without a cookie, or a second one")
         # RFC 6347 §4.2.1: the same hello again, with the cookie.
         offer.hello.cookie = cookie
-        self._send_client_hello(offer.hello, now)
+        self._send_client_hello(offer.hello, offer.shares, now)
 
-    def _send_client_hello(self, hello: ClientHello, now: float) -> None:
+    def _send_client_hello(self, hello: ClientHello, shares: list[KeyShare], now: float) -> None:
         message = self._transport.number(HandshakeType.CLIENT_HELLO, hello.serialize())
-        self._offer = _Offer(hello, message)
+        self._offer = ClientOffer(hello, message, shares)
         self._transport.send_flight([FlightPart(0, message)], now, expects_answer=True)
 
     def _announce_if_verified(self) -> None:
@@ -337,7 +399,14 @@ class DtlsConnection:
         if self.state is not ConnectionState.UNVERIFIED or handshake is None or not self._identity.is_verified:
             return
         self.state = ConnectionState.CONNECTED
-        self._events.append(HandshakeComplete(DtlsVersion.DTLS_1_2.value, handshake.cipher_suite, handshake.srtp))
+        self._events.append(
+            HandshakeComplete(
+                handshake.version.value,
+                handshake.cipher.suite.name,
+                handshake.srtp,
+                handshake.group.name if handshake.group is not None else "",
+            )
+        )
         held, self._held_data = self._held_data, []
         self._events.extend(ApplicationData(data) for data in held)
 
@@ -357,5 +426,5 @@ class DtlsConnection:
         self._limit = None
         self._rumour = None
         self._held_data = []
-        self._transport.timer.stop()
+        self._transport.stop()
         self._events.append(event)

@@ -18,6 +18,7 @@ class DtlsReason(Enum):
     NO_COMMON_SRTP_PROFILE = "no common SRTP profile"
     MISSING_USE_SRTP = "peer does not speak DTLS-SRTP"
     MISSING_EXTENDED_MASTER_SECRET = "peer does not speak extended master secret"  # noqa: S105 - a name, not a password
+    MISSING_EXTENSION = "peer left out an extension that the version requires"
     UNREQUESTED_EXTENSION = "peer answered an extension that was not offered"
     ILLEGAL_PARAMETER = "parameter outside of what was offered"
     MISSING_CERTIFICATE = "peer sent no certificate"
@@ -28,6 +29,7 @@ class DtlsReason(Enum):
     REFUSED_FINGERPRINT_HASH = "fingerprint hash is unknown or too weak"
     BAD_SIGNATURE = "signature does not verify"
     BAD_FINISHED = "Finished does not verify"
+    DOWNGRADE = "peer speaks a better version than the one in its hello"
     PEER_ALERT = "peer sent a fatal alert"
     TIMEOUT = "handshake took too long"
 
@@ -43,6 +45,7 @@ ALERT_FOR: dict[DtlsReason, AlertDescription] = {
     DtlsReason.NO_COMMON_SRTP_PROFILE: AlertDescription.HANDSHAKE_FAILURE,
     DtlsReason.MISSING_USE_SRTP: AlertDescription.HANDSHAKE_FAILURE,
     DtlsReason.MISSING_EXTENDED_MASTER_SECRET: AlertDescription.HANDSHAKE_FAILURE,
+    DtlsReason.MISSING_EXTENSION: AlertDescription.MISSING_EXTENSION,
     DtlsReason.UNREQUESTED_EXTENSION: AlertDescription.UNSUPPORTED_EXTENSION,
     DtlsReason.ILLEGAL_PARAMETER: AlertDescription.ILLEGAL_PARAMETER,
     DtlsReason.MISSING_CERTIFICATE: AlertDescription.HANDSHAKE_FAILURE,
@@ -52,17 +55,20 @@ ALERT_FOR: dict[DtlsReason, AlertDescription] = {
     DtlsReason.FINGERPRINT_MISMATCH: AlertDescription.BAD_CERTIFICATE,
     DtlsReason.BAD_SIGNATURE: AlertDescription.DECRYPT_ERROR,
     DtlsReason.BAD_FINISHED: AlertDescription.DECRYPT_ERROR,
+    # RFC 8446 §4.1.3: the mark of a downgrade ends the handshake with illegal_parameter.
+    DtlsReason.DOWNGRADE: AlertDescription.ILLEGAL_PARAMETER,
 }
 
 
 class DtlsError(PeerError):
     """The peer's DTLS is wrong in the way that `reason` names."""
 
-    def __init__(self, reason: DtlsReason, detail: str = "") -> None:
+    def __init__(self, reason: DtlsReason, detail: str = "", alert: AlertDescription | None = None) -> None:
         super().__init__(reason, detail)
         self.dtls_reason = reason
+        self._alert = alert
 
     @property
     def alert(self) -> AlertDescription | None:
-        """The alert to send, or None where there is nobody to tell."""
-        return ALERT_FOR.get(self.dtls_reason)
+        """The alert to send: the one of the reason unless a version wants another; None where nobody is to be told."""
+        return self._alert or ALERT_FOR.get(self.dtls_reason)

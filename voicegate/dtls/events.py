@@ -16,11 +16,15 @@ class CloseReason(Enum):
 
 @dataclass(slots=True)
 class HandshakeComplete:
-    """Keys are agreed and the peer is who signalling said. `srtp` is None when no profile was wanted."""
+    """Keys are agreed and the peer is who signalling said. `srtp` is None when no profile was wanted.
+
+    `cipher_suite` and `key_exchange` are IANA names.
+    """
 
     version: str
     cipher_suite: str
     srtp: SrtpKeyingMaterial | None
+    key_exchange: str = ""
 
 
 @dataclass(slots=True)

@@ -1,13 +1,17 @@
 """Flights: what we say in one turn, packed into as few datagrams as fit, and the timer that says it again.
 
 A flight is kept as messages, not as datagrams: RFC 6347 §4.2.4 lets a retransmission be cut differently, and every
-record needs a fresh sequence number anyway.
+record needs a fresh sequence number anyway. Which stretch of which message a record carried is remembered beside it,
+because that is what the acknowledgements of DTLS 1.3 are about (RFC 9147 §7).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from voicegate.dtls.code_points import ContentType
+from voicegate.dtls.dtls13.acknowledgement import RecordNumber
+from voicegate.dtls.gaps import Gap, close_gaps
 from voicegate.dtls.limits import (
+    MAXIMUM_SENT_RECORDS,
     MAXIMUM_TIMEOUT_S,
     MINIMUM_FRAGMENT,
     MINIMUM_TIMEOUT_S,
@@ -21,36 +25,121 @@ _CHANGE_CIPHER_SPEC = b"\x01"
 
 @dataclass(slots=True)
 class FlightPart:
-    """One message of a flight and the epoch that it is sent in; no message means ChangeCipherSpec."""
+    """One message of a flight, the epoch that it is sent in, and what of it the peer has not acknowledged yet.
+
+    No message means ChangeCipherSpec.
+    """
 
     epoch: int
     message: HandshakeMessage | None
+    unacknowledged: list[Gap] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.unacknowledged = [(0, len(self.message.body))] if self.message is not None else []
 
 
-def pack_flight(parts: list[FlightPart], records: RecordLayer, mtu: int) -> list[bytes]:
-    """Seal a flight into datagrams of at most `mtu` bytes, cutting messages where a datagram ends."""
-    datagrams = [b""]
-    for part in parts:
-        overhead = records.overhead(part.epoch)
-        if part.message is None:
-            if len(datagrams[-1]) + overhead + len(_CHANGE_CIPHER_SPEC) > mtu:
-                datagrams.append(b"")
-            datagrams[-1] += records.seal(part.epoch, ContentType.CHANGE_CIPHER_SPEC, _CHANGE_CIPHER_SPEC)
-            continue
-        message, offset = part.message, 0
-        while True:
-            missing = len(message.body) - offset
-            room = mtu - len(datagrams[-1]) - overhead - HANDSHAKE_HEADER_BYTES
-            if room < min(missing, MINIMUM_FRAGMENT):
-                datagrams.append(b"")
+@dataclass(slots=True)
+class _Piece:
+    """A stretch of a message that went into a record."""
+
+    part: FlightPart
+    start: int
+    end: int
+
+
+@dataclass(slots=True)
+class Flight:
+    """The messages that one side sends before it waits for the other, and which records they went into."""
+
+    parts: list[FlightPart]
+    _records: dict[RecordNumber, list[_Piece]] = field(default_factory=dict)
+
+    @property
+    def is_acknowledged(self) -> bool:
+        """Whether the peer named every piece of it in an ACK. (DTLS 1.2 has none.)"""
+        return not any(part.unacknowledged or part.message is None for part in self.parts)
+
+    def acknowledge(self, numbers: list[RecordNumber]) -> bool:
+        """The peer has these records; False when they tell nothing new."""
+        is_news = False
+        for number in numbers:
+            for piece in self._records.pop(number, ()):
+                left = close_gaps(piece.part.unacknowledged, piece.start, piece.end)
+                is_news = is_news or left != piece.part.unacknowledged
+                piece.part.unacknowledged = left
+        return is_news
+
+    def pack(self, records: RecordLayer, mtu: int, *, share_records: bool = False) -> list[bytes]:
+        """Seal what is not acknowledged into datagrams of at most `mtu` bytes, cutting messages where one ends.
+
+        `share_records` lets the messages of an epoch share records, which saves 22 bytes and a sealing each.
+        """
+        packer = _Packer(records, mtu)
+        for part in self.parts:
+            if part.message is None:
+                packer.add_change_cipher_spec(part.epoch)
                 continue
-            piece = message.body[offset : offset + room]
-            fragment = HandshakeFragment(message.msg_type, len(message.body), message.message_seq, offset, piece)
-            datagrams[-1] += records.seal(part.epoch, ContentType.HANDSHAKE, fragment.serialize())
-            offset += len(piece)
-            if offset == len(message.body):
-                break
-    return datagrams
+            for start, end in part.unacknowledged:
+                packer.add_message(part, part.message, start, end, share_record=share_records)
+        packer.end_datagram()
+        self._records |= packer.sent
+        while len(self._records) > MAXIMUM_SENT_RECORDS:
+            del self._records[next(iter(self._records))]
+        return packer.datagrams
+
+
+class _Packer:
+    """Fills datagrams from front to back: the open record, then the open datagram."""
+
+    def __init__(self, records: RecordLayer, mtu: int) -> None:
+        self.datagrams: list[bytes] = []
+        self.sent: dict[RecordNumber, list[_Piece]] = {}
+        self._records = records
+        self._mtu = mtu
+        self._datagram = b""
+        self._epoch = 0
+        self._fragments = b""
+        self._pieces: list[_Piece] = []
+
+    def add_change_cipher_spec(self, epoch: int) -> None:
+        self._end_record()
+        if len(self._datagram) + self._records.overhead(epoch) + len(_CHANGE_CIPHER_SPEC) > self._mtu:
+            self.end_datagram()
+        self._datagram += self._records.seal(epoch, ContentType.CHANGE_CIPHER_SPEC, _CHANGE_CIPHER_SPEC)
+
+    def add_message(
+        self, part: FlightPart, message: HandshakeMessage, start: int, end: int, *, share_record: bool
+    ) -> None:
+        if self._epoch != part.epoch or not share_record:
+            self._end_record()
+        self._epoch = part.epoch
+        overhead = self._records.overhead(part.epoch) + HANDSHAKE_HEADER_BYTES
+        while True:
+            room = self._mtu - len(self._datagram) - len(self._fragments) - overhead
+            if room < min(end - start, MINIMUM_FRAGMENT):
+                self.end_datagram()
+                continue
+            data = message.body[start : min(start + room, end)]
+            fragment = HandshakeFragment(message.msg_type, len(message.body), message.message_seq, start, data)
+            self._fragments += fragment.serialize()
+            self._pieces.append(_Piece(part, start, start + len(data)))
+            start += len(data)
+            if start >= end:
+                return
+            self.end_datagram()
+
+    def end_datagram(self) -> None:
+        self._end_record()
+        if self._datagram:
+            self.datagrams.append(self._datagram)
+            self._datagram = b""
+
+    def _end_record(self) -> None:
+        if self._pieces:
+            number = RecordNumber(self._epoch, self._records.next_sequence_number(self._epoch))
+            self._datagram += self._records.seal(self._epoch, ContentType.HANDSHAKE, self._fragments)
+            self.sent[number] = self._pieces
+            self._fragments, self._pieces = b"", []
 
 
 @dataclass(slots=True)

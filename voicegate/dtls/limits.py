@@ -38,6 +38,20 @@ MAXIMUM_FUTURE_RECORDS = 8
 # Application data that arrives between our keys and our trust in the peer: SCTP's first packets, nothing more.
 MAXIMUM_HELD_APPLICATION_RECORDS = 16
 
+# Records that one acknowledgement names (DTLS 1.3): the longest flight in the smallest datagrams has fewer.
+MAXIMUM_ACKNOWLEDGED_RECORDS = 64
+
+# Records of our flight, over all its repetitions, that an acknowledgement may still name: three times the above.
+MAXIMUM_SENT_RECORDS = 192
+
+# RFC 9147 §4.5.3: AES-GCM stays safe for 2^24.5 records under one key. New keys are agreed in good time before that;
+# past the end nothing is sent any more.
+KEY_UPDATE_AFTER_RECORDS = 1 << 23
+MAXIMUM_RECORDS_PER_KEY = 1 << 24
+
+# RFC 9147 §4.5.3: forgeries that one key may meet; 2^36 for both of our ciphers. At a million a second it takes 19 h.
+MAXIMUM_FORGERIES_PER_KEY = 1 << 36
+
 # RFC 6347 §4.1.2.6: at least 32 are required and 64 preferred.
 REPLAY_WINDOW_RECORDS = 64
 
@@ -56,8 +70,8 @@ MINIMUM_TIMEOUT_S = 0.050
 # Doubling stops here: a peer that comes back after an outage is served within a second.
 MAXIMUM_TIMEOUT_S = 1.0
 
-# From the first handshake datagram to the end. People hang up before this.
-HANDSHAKE_LIMIT_S = 15.0
+# From the first handshake datagram to the end. Whoever is silent for this long is not coming back.
+HANDSHAKE_LIMIT_S = 10.0
 
 # An unauthenticated fatal alert is believed when the handshake then stands still for this long (see connection.py).
 RUMOUR_LIMIT_S = 2.0

@@ -16,6 +16,7 @@ import struct
 from dataclasses import dataclass, field
 
 from voicegate.dtls.errors import DtlsError, DtlsReason
+from voicegate.dtls.gaps import Gap, close_gaps
 from voicegate.dtls.limits import (
     MAXIMUM_GAPS,
     MAXIMUM_HANDSHAKE_MESSAGE,
@@ -82,26 +83,21 @@ class HandshakeMessage:
         """The message as if it had never been fragmented, which is how DTLS 1.2 hashes it (RFC 6347 §4.2.6)."""
         return HandshakeFragment(self.msg_type, len(self.body), self.message_seq, 0, self.body).serialize()
 
+    def serialize_for_tls(self) -> bytes:
+        """Type, length and body, which is how DTLS 1.3 hashes it (RFC 9147 §5.2)."""
+        return (self.msg_type << 24 | len(self.body)).to_bytes(4, "big") + self.body
+
 
 @dataclass(slots=True)
 class _PartialMessage:
     msg_type: int
     body: bytearray
-    gaps: list[tuple[int, int]]
+    gaps: list[Gap]
 
     def fill(self, offset: int, data: bytes) -> bool:
         """Copy what is missing; bytes that came first stay. False when the holes would become too many."""
         end = offset + len(data)
-        gaps = []
-        for gap_start, gap_end in self.gaps:
-            start, stop = max(gap_start, offset), min(gap_end, end)
-            if start >= stop:
-                gaps.append((gap_start, gap_end))
-                continue
-            if gap_start < start:
-                gaps.append((gap_start, start))
-            if stop < gap_end:
-                gaps.append((stop, gap_end))
+        gaps = close_gaps(self.gaps, offset, end)
         if len(gaps) > MAXIMUM_GAPS:
             return False
         for gap_start, gap_end in self.gaps:

@@ -11,8 +11,11 @@
 2. The epoch names the keys. Records of a known epoch are checked against its replay window, opened, and then marked.
 3. Records whose keys are still under way (the network reordered a flight) wait in a small buffer.
 
-Each epoch has a `RecordProtection` that seals and opens; epoch 0 has none to speak of. The protections of DTLS 1.2 live
-in `dtls12/protection.py`: this file does not know any cipher.
+Each epoch has a `RecordProtection` that seals and opens; epoch 0 has none to speak of. They live in
+`dtls12/protection.py` and `dtls13/protection.py`: this file does not know any cipher.
+
+Protected records of DTLS 1.3 have another header (`dtls13/header.py`), which shows two bits of the epoch and a masked
+part of the sequence number. Two epochs in a row are kept at most, so two bits are enough to tell them apart.
 """
 
 import struct
@@ -21,9 +24,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from voicegate.dtls.code_points import DTLS_1_2
+from voicegate.dtls.code_points import DTLS_1_2, DTLS_1_3
+from voicegate.dtls.dtls13.header import EPOCH_MASK, UnifiedHeader, is_unified
 from voicegate.dtls.errors import DtlsError, DtlsReason
 from voicegate.dtls.limits import (
+    MAXIMUM_FORGERIES_PER_KEY,
     MAXIMUM_FUTURE_RECORDS,
     MAXIMUM_RECORD_PAYLOAD,
     MAXIMUM_SEQUENCE_NUMBER,
@@ -39,17 +44,25 @@ _VERSION_MAJOR = 0xFE
 
 @dataclass(slots=True)
 class Record:
-    """One record; `payload` is what the header's length covers, sealed or not."""
+    """One record; `payload` is what the header's length covers, sealed or not.
+
+    With a unified `header`, type and numbers are only known once the record is opened.
+    """
 
     content_type: int
     version: int
     epoch: int
     sequence_number: int
     payload: bytes
+    header: UnifiedHeader | None = None
 
     @classmethod
     def parse(cls, datagram: bytes, offset: int = 0) -> tuple["Record", int]:
         """Read the record at `offset`; returns it and the offset behind it. Raises `DtlsError`."""
+        if offset < len(datagram) and is_unified(datagram[offset]):
+            header, end = UnifiedHeader.parse(datagram, offset)
+            start = offset + len(header.octets)
+            return cls(0, DTLS_1_3, header.epoch_bits, 0, datagram[start:end], header), end
         start = offset + HEADER.size
         if start > len(datagram):
             raise DtlsError(DtlsReason.MALFORMED, f"record header of {len(datagram) - offset} bytes")
@@ -74,9 +87,14 @@ class RecordProtection(Protocol):
     """One direction of one epoch. `overhead` is what sealing adds to a fragment, header included."""
 
     overhead: int
+    next_sequence_number: int
+    is_unified: bool
 
     def seal(self, content_type: int, fragment: bytes) -> bytes:
         """A whole record, with the next sequence number."""
+
+    def reveal(self, record: Record, expected: int) -> None:
+        """Make the sequence number of `record` readable; `expected` is the one that would come next."""
 
     def open(self, record: Record) -> bytes | None:
         """The fragment, or None when the record is not authentic."""
@@ -88,12 +106,16 @@ class NoProtection:
 
     overhead: int = HEADER.size
     next_sequence_number: int = 0
+    is_unified: bool = False
 
     def seal(self, content_type: int, fragment: bytes) -> bytes:
         """The fragment behind a header."""
         sequence_number = self.next_sequence_number
         self.next_sequence_number += 1
         return HEADER.pack(content_type, DTLS_1_2, sequence_number, len(fragment)) + fragment
+
+    def reveal(self, record: Record, expected: int) -> None:
+        """It is readable."""
 
     def open(self, record: Record) -> bytes | None:
         """The payload as it is."""
@@ -124,8 +146,10 @@ class ReplayWindow:
 
 @dataclass(slots=True)
 class _ReadEpoch:
+    epoch: int
     protection: RecordProtection
     window: ReplayWindow | None
+    forgeries: int = 0
 
 
 @dataclass(slots=True)
@@ -141,7 +165,7 @@ class RecordLayer:
     def __post_init__(self) -> None:
         # Epoch 0 gets no replay window: nothing authenticates its sequence numbers, so one forged record with a high
         # number would shut out the real handshake. Repeated handshake messages are recognised by their message_seq.
-        self._read = {0: _ReadEpoch(NoProtection(), None)}
+        self._read = {0: _ReadEpoch(0, NoProtection(), None)}
         self._write = {0: NoProtection()}
 
     def receive(self, datagram: bytes) -> Iterator[Record]:
@@ -166,6 +190,10 @@ class RecordLayer:
         """One record on the wire."""
         return self._write[epoch].seal(content_type, fragment)
 
+    def next_sequence_number(self, epoch: int) -> int:
+        """The number of the record that `seal` makes next."""
+        return self._write[epoch].next_sequence_number
+
     def overhead(self, epoch: int) -> int:
         """Bytes that `seal` adds in this epoch."""
         return self._write[epoch].overhead
@@ -176,9 +204,19 @@ class RecordLayer:
 
     def install_read(self, epoch: int, protection: RecordProtection) -> None:
         """Have keys for receiving in `epoch`, and open what came too early."""
-        self._read[epoch] = _ReadEpoch(protection, ReplayWindow())
+        self._read[epoch] = _ReadEpoch(epoch, protection, ReplayWindow())
         waiting, self._future = self._future, []
         self._released.extend(record for record in waiting if self._open(record))
+
+    def forget_read_epochs_before(self, epoch: int) -> None:
+        """Throw old keys for receiving away."""
+        for old in [old for old in self._read if old < epoch]:
+            del self._read[old]
+
+    def forget_write_epochs_before(self, epoch: int) -> None:
+        """Throw old keys for sending away."""
+        for old in [old for old in self._write if old < epoch]:
+            del self._write[old]
 
     def forget_plaintext(self) -> None:
         """After the handshake nothing unauthenticated is of interest any more."""
@@ -186,26 +224,49 @@ class RecordLayer:
 
     def _open(self, record: Record) -> bool:
         """Check and open in place; False when the record is dropped or has to wait."""
-        state = self._read.get(record.epoch)
+        state = self._keys_for(record)
         if state is None:
-            # RFC 6347 §4.1: records of the next epoch may arrive before the message that carries their keys.
-            if record.epoch == 1 and 1 not in self._read and len(self._future) < MAXIMUM_FUTURE_RECORDS:
+            # RFC 6347 §4.1, RFC 9147 §4.2.1: records may overtake the message that carries their keys.
+            if self._may_have_keys_later(record) and len(self._future) < MAXIMUM_FUTURE_RECORDS:
                 self._future.append(record)
             else:
                 self.statistics.unknown_epoch_records += 1
             return False
         window = state.window
+        if window is not None:
+            state.protection.reveal(record, window.highest + 1)
         if window is not None and not window.accepts(record.sequence_number):
             self.statistics.replayed_records += 1
             return False
         fragment = state.protection.open(record)
         if fragment is None:
             self.statistics.undecryptable_records += 1
+            state.forgeries += 1
             return False
         if window is not None:
             window.mark(record.sequence_number)
+        record.epoch = state.epoch
         record.payload = fragment
         return True
+
+    def _keys_for(self, record: Record) -> _ReadEpoch | None:
+        if record.header is None:
+            state = self._read.get(record.epoch)
+            return None if state is None or state.protection.is_unified else state
+        # RFC 9147 §4.2.2: the newest epoch that we can read and that has these low bits.
+        for state in reversed(self._read.values()):
+            if state.protection.is_unified and state.epoch & EPOCH_MASK == record.epoch:
+                # RFC 9147 §4.5.3: a key that met too many forgeries is not put to the test any more.
+                return state if state.forgeries < MAXIMUM_FORGERIES_PER_KEY else None
+        return None
+
+    def _may_have_keys_later(self, record: Record) -> bool:
+        """Only while the handshake goes on, and for the epochs that it leads to: 1 in DTLS 1.2, 2 and 3 in DTLS 1.3."""
+        if 0 not in self._read:
+            return False
+        if record.header is None:
+            return record.epoch == 1 and 1 not in self._read
+        return record.epoch in (2, 3) and 1 not in self._read
 
 
 def require_sequence_number(sequence_number: int) -> None:

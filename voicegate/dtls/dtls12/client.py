@@ -16,16 +16,15 @@ the server's answer to it. The SRTP keys exist after step 3, one round trip befo
 has proved who it is by then, and the keys cover every message that both sides saw.
 """
 
-from collections.abc import Callable
 from enum import Enum
 
-from voicegate.dtls.code_points import ExtensionType, HandshakeType
-from voicegate.dtls.dtls12.handshake import PLAINTEXT_EPOCH, TRAFFIC_EPOCH, Handshake12, unexpected
+from voicegate.dtls.cipher_suites import suites_of
+from voicegate.dtls.code_points import HandshakeType
+from voicegate.dtls.dtls12.handshake import PLAINTEXT_EPOCH, TRAFFIC_EPOCH, Handshake12
 from voicegate.dtls.errors import DtlsError, DtlsReason
-from voicegate.dtls.key_exchange import SUPPORTED_GROUPS, KeyShare
+from voicegate.dtls.key_exchange import respond
 from voicegate.dtls.messages import (
     ECDSA_SIGN,
-    CertificateMessage,
     CertificateRequest,
     CertificateVerify,
     ClientHello,
@@ -34,16 +33,11 @@ from voicegate.dtls.messages import (
     ServerHelloDone,
     ServerKeyExchange,
 )
-from voicegate.dtls.messages.extensions import (
-    UNCOMPRESSED_POINT,
-    UseSrtp,
-    parse_ec_point_formats,
-    parse_renegotiation_info,
-)
+from voicegate.dtls.negotiation import accept_srtp_profile
 from voicegate.dtls.reassembly import HandshakeMessage
 from voicegate.dtls.settings import HandshakeSettings
 from voicegate.dtls.signatures import OUR_SCHEME, sign, verify
-from voicegate.dtls.srtp_keying import PROFILES, SrtpProfile
+from voicegate.dtls.states import StateTable, Step
 from voicegate.dtls.transport import HandshakeTransport
 
 
@@ -60,7 +54,7 @@ class ClientState(Enum):
 
 
 class ClientHandshake12(Handshake12):
-    """Feed it the server's messages with `handle`; `hello` is what the server answers, as sent in `hello_message`."""
+    """`hello` is what the server answers, as sent in `hello_message`."""
 
     def __init__(
         self,
@@ -70,29 +64,11 @@ class ClientHandshake12(Handshake12):
         hello_message: HandshakeMessage,
     ) -> None:
         super().__init__(settings, transport, is_client=True)
-        self.state = ClientState.SERVER_HELLO
         self.client_random = hello.random
         self._hello = hello
         self._server_share: ServerKeyExchange | None = None
         # RFC 6347 §4.2.1: a first ClientHello and the HelloVerifyRequest to it are not part of the transcript.
         self.hash_in(hello_message)
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether application data may flow."""
-        return self.state is ClientState.COMPLETE
-
-    @property
-    def read_epoch(self) -> int:
-        """The epoch that the server's next message has to come in."""
-        return TRAFFIC_EPOCH if self.state in (ClientState.FINISHED, ClientState.COMPLETE) else PLAINTEXT_EPOCH
-
-    def handle(self, message: HandshakeMessage, now: float) -> None:
-        """Take the server's next message; raises `DtlsError`, after which the handshake is over."""
-        handler = _HANDLERS.get((self.state, message.msg_type))
-        if handler is None:
-            raise unexpected(self.state.value, message)
-        self.state = handler(self, message, now)
 
     # 2. ---------------------------------------------------------------------------------------------------------------
 
@@ -100,31 +76,27 @@ class ClientHandshake12(Handshake12):
         hello = ServerHello.parse(message.body)
         self.hash_in(message)
         self.server_random = hello.random
-        if hello.cipher_suite not in self._hello.cipher_suites:
+        self.suite = next(
+            (
+                suite
+                for suite in suites_of(self.settings.cipher_suites, version_13=False)
+                if suite == hello.cipher_suite
+            ),
+            None,
+        )
+        if self.suite is None:
             raise DtlsError(DtlsReason.ILLEGAL_PARAMETER, f"suite {hello.cipher_suite:#06x} was not offered")
         if hello.compression_method not in self._hello.compression_methods:
             raise DtlsError(DtlsReason.ILLEGAL_PARAMETER, f"compression {hello.compression_method} was not offered")
         # RFC 5246 §7.4.1.4: a server may only answer extensions that the client sent.
         if uninvited := hello.extensions.keys() - self._hello.extensions.keys():
             raise DtlsError(DtlsReason.UNREQUESTED_EXTENSION, f"extensions {sorted(uninvited)[:8]}")
-        # RFC 7627 §5.2: without the extension the session could be a man in the middle's.
-        if ExtensionType.EXTENDED_MASTER_SECRET not in hello.extensions:
-            raise DtlsError(DtlsReason.MISSING_EXTENDED_MASTER_SECRET, "ServerHello does not confirm it")
-        # RFC 5746 §3.4: on a first handshake the content is empty. A server without the extension is accepted:
-        # the attack needs a renegotiation, and we never take part in one.
-        renegotiation_info = hello.extensions.get(ExtensionType.RENEGOTIATION_INFO)
-        if renegotiation_info is not None and parse_renegotiation_info(renegotiation_info):
-            raise DtlsError(DtlsReason.ILLEGAL_PARAMETER, "renegotiation_info of a first handshake is not empty")
-        formats = hello.extensions.get(ExtensionType.EC_POINT_FORMATS)
-        if formats is not None and UNCOMPRESSED_POINT not in parse_ec_point_formats(formats):
-            raise DtlsError(DtlsReason.ILLEGAL_PARAMETER, "no uncompressed points")
-        if self.settings.srtp_profiles:
-            self.srtp_profile = _chosen_srtp_profile(hello, self.settings.srtp_profiles)
+        self.check_hello_extensions(hello.extensions)
+        self.srtp_profile = accept_srtp_profile(hello.extensions, self.settings.srtp_profiles)
         return ClientState.CERTIFICATE
 
     def _on_certificate(self, message: HandshakeMessage, now: float) -> ClientState:
-        self.hash_in(message)
-        self.settings.identity.present(CertificateMessage.parse(message.body).certificates)
+        self.take_certificate(message)
         return ClientState.SERVER_KEY_EXCHANGE
 
     def _on_server_key_exchange(self, message: HandshakeMessage, now: float) -> ClientState:
@@ -149,10 +121,9 @@ class ClientHandshake12(Handshake12):
     def _on_server_hello_done(self, message: HandshakeMessage, now: float) -> ClientState:
         ServerHelloDone.parse(message.body)
         self.hash_in(message)
-        certificate = self.settings.certificate
-        self.say(HandshakeType.CERTIFICATE, CertificateMessage([certificate.der]).serialize())
+        self.say_certificate()
         self._say_client_key_exchange()
-        signature = sign(certificate.private_key, self.transcript)
+        signature = sign(self.settings.certificate.private_key, self.transcript)
         self.say(HandshakeType.CERTIFICATE_VERIFY, CertificateVerify(OUR_SCHEME, signature).serialize())
         self.say_change_cipher_spec_and_finished()
         self.send_flight(now, expects_answer=True)
@@ -161,14 +132,11 @@ class ClientHandshake12(Handshake12):
     def _say_client_key_exchange(self) -> None:
         server_share = self._server_share
         assert server_share is not None  # noqa: S101 - an earlier state saw to it
-        for group in SUPPORTED_GROUPS:
-            if group == server_share.group:
-                break
-        else:
+        self.group = next((group for group in self.settings.classical_groups if group == server_share.group), None)
+        if self.group is None:
             raise DtlsError(DtlsReason.ILLEGAL_PARAMETER, f"group {server_share.group} was not offered")
-        key_share = KeyShare.generate(group, self.settings.random_bytes)
-        premaster = key_share.exchange(server_share.public)
-        self.say(HandshakeType.CLIENT_KEY_EXCHANGE, ClientKeyExchange(key_share.public).serialize())
+        public, premaster = respond(self.group, server_share.public, self.settings.random_bytes)
+        self.say(HandshakeType.CLIENT_KEY_EXCHANGE, ClientKeyExchange(public).serialize())
         self.derive_keys(premaster)
 
     # 4. ---------------------------------------------------------------------------------------------------------------
@@ -178,25 +146,50 @@ class ClientHandshake12(Handshake12):
         self.conclude()
         return ClientState.COMPLETE
 
-
-_HANDLERS: dict[tuple[ClientState, int], Callable[[ClientHandshake12, HandshakeMessage, float], ClientState]] = {
-    (ClientState.SERVER_HELLO, HandshakeType.SERVER_HELLO): ClientHandshake12._on_server_hello,
-    (ClientState.CERTIFICATE, HandshakeType.CERTIFICATE): ClientHandshake12._on_certificate,
-    (ClientState.SERVER_KEY_EXCHANGE, HandshakeType.SERVER_KEY_EXCHANGE): ClientHandshake12._on_server_key_exchange,
-    (ClientState.CERTIFICATE_REQUEST, HandshakeType.CERTIFICATE_REQUEST): ClientHandshake12._on_certificate_request,
-    (ClientState.SERVER_HELLO_DONE, HandshakeType.SERVER_HELLO_DONE): ClientHandshake12._on_server_hello_done,
-    (ClientState.FINISHED, HandshakeType.FINISHED): ClientHandshake12._on_finished,
-}
-
-
-def _chosen_srtp_profile(hello: ServerHello, ours: tuple[SrtpProfile, ...]) -> SrtpProfile:
-    content = hello.extensions.get(ExtensionType.USE_SRTP)
-    if content is None:
-        raise DtlsError(DtlsReason.MISSING_USE_SRTP, "ServerHello has no use_srtp")
-    answer = UseSrtp.parse(content)
-    # RFC 5764 §4.1.1: exactly one profile out of ours, and the MKI that we sent, which is none.
-    if len(answer.profiles) != 1 or answer.profiles[0] not in ours or answer.mki:
-        raise DtlsError(
-            DtlsReason.ILLEGAL_PARAMETER, f"use_srtp answer {answer.profiles[:8]}, MKI of {len(answer.mki)}"
-        )
-    return PROFILES[answer.profiles[0]]
+    table = StateTable(
+        [
+            Step(
+                ClientState.SERVER_HELLO,
+                HandshakeType.SERVER_HELLO,
+                PLAINTEXT_EPOCH,
+                _on_server_hello,
+                (ClientState.CERTIFICATE,),
+            ),
+            Step(
+                ClientState.CERTIFICATE,
+                HandshakeType.CERTIFICATE,
+                PLAINTEXT_EPOCH,
+                _on_certificate,
+                (ClientState.SERVER_KEY_EXCHANGE,),
+            ),
+            Step(
+                ClientState.SERVER_KEY_EXCHANGE,
+                HandshakeType.SERVER_KEY_EXCHANGE,
+                PLAINTEXT_EPOCH,
+                _on_server_key_exchange,
+                (ClientState.CERTIFICATE_REQUEST,),
+            ),
+            Step(
+                ClientState.CERTIFICATE_REQUEST,
+                HandshakeType.CERTIFICATE_REQUEST,
+                PLAINTEXT_EPOCH,
+                _on_certificate_request,
+                (ClientState.SERVER_HELLO_DONE,),
+            ),
+            Step(
+                ClientState.SERVER_HELLO_DONE,
+                HandshakeType.SERVER_HELLO_DONE,
+                PLAINTEXT_EPOCH,
+                _on_server_hello_done,
+                (ClientState.FINISHED,),
+                "Certificate, ClientKeyExchange, CertificateVerify, ChangeCipherSpec, Finished",
+            ),
+            Step(
+                ClientState.FINISHED,
+                HandshakeType.FINISHED,
+                TRAFFIC_EPOCH,
+                _on_finished,
+                (ClientState.COMPLETE,),
+            ),
+        ]
+    )

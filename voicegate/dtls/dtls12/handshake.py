@@ -2,85 +2,83 @@
 
 import hmac
 
-from voicegate.dtls.code_points import CipherSuite, HandshakeType
+from voicegate.dtls.code_points import ExtensionType, HandshakeType
 from voicegate.dtls.dtls12.key_schedule import MasterSecret
-from voicegate.dtls.dtls12.protection import AesGcmProtection
+from voicegate.dtls.dtls12.protection import Protection12
 from voicegate.dtls.errors import DtlsError, DtlsReason
-from voicegate.dtls.flight import FlightPart
-from voicegate.dtls.messages import Finished
+from voicegate.dtls.handshake import PLAINTEXT_EPOCH, Handshake
+from voicegate.dtls.messages import CertificateMessage, Finished
+from voicegate.dtls.messages.extensions import UNCOMPRESSED_POINT, parse_ec_point_formats, parse_renegotiation_info
 from voicegate.dtls.reassembly import HandshakeMessage
-from voicegate.dtls.settings import HandshakeSettings
-from voicegate.dtls.srtp_keying import (
-    EXPORTER_LABEL,
-    SrtpKeyingMaterial,
-    SrtpProfile,
-    keying_material_bytes,
-    split_keying_material,
-)
+from voicegate.dtls.settings import DtlsVersion, HandshakeSettings
+from voicegate.dtls.srtp_keying import EXPORTER_LABEL, keying_material_bytes, split_keying_material
 from voicegate.dtls.transport import HandshakeTransport
 
-CIPHER_SUITE = CipherSuite.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
-
 # RFC 6347 §4.1: ChangeCipherSpec moves each direction from epoch 0 to epoch 1.
-PLAINTEXT_EPOCH = 0
 TRAFFIC_EPOCH = 1
 
 
-class Handshake12:
+class Handshake12(Handshake):
     """State of one handshake; the roles add their states and handlers."""
 
+    version = DtlsVersion.DTLS_1_2
+    data_epoch = TRAFFIC_EPOCH
+
     def __init__(self, settings: HandshakeSettings, transport: HandshakeTransport, *, is_client: bool) -> None:
-        self.settings = settings
-        self.transport = transport
-        self.is_client = is_client
+        super().__init__(settings, transport, is_client=is_client)
         self.client_random = b""
         self.server_random = b""
-        self.srtp_profile: SrtpProfile | None = None
-        self.srtp: SrtpKeyingMaterial | None = None
         self._transcript = bytearray()
         self._master_secret: MasterSecret | None = None
-        self._flight: list[FlightPart] = []
-
-    @property
-    def cipher_suite(self) -> str:
-        """The IANA name of the suite."""
-        return CIPHER_SUITE.name
 
     def hash_in(self, message: HandshakeMessage) -> None:
         """Make a message part of the transcript."""
         self._transcript += message.serialize()
-
-    def say(self, msg_type: HandshakeType, body: bytes, epoch: int = PLAINTEXT_EPOCH) -> None:
-        """Append one of our messages to the flight in preparation, and to the transcript."""
-        message = self.transport.number(msg_type, body)
-        self.hash_in(message)
-        self._flight.append(FlightPart(epoch, message))
-
-    def send_flight(self, now: float, *, expects_answer: bool) -> None:
-        """Send what was said since the last flight."""
-        flight, self._flight = self._flight, []
-        self.transport.send_flight(flight, now, expects_answer=expects_answer)
 
     @property
     def transcript(self) -> bytes:
         """All messages so far, as `HandshakeMessage.serialize` writes them (RFC 6347 §4.2.6)."""
         return bytes(self._transcript)
 
+    def check_hello_extensions(self, extensions: dict[int, bytes]) -> None:
+        """What a hello of either side must and must not say. Raises `DtlsError`."""
+        # RFC 7627 §5.2, §5.3: without the extension the session could be a man in the middle's.
+        if ExtensionType.EXTENDED_MASTER_SECRET not in extensions:
+            raise DtlsError(DtlsReason.MISSING_EXTENDED_MASTER_SECRET, "the hello does not have it")
+        # RFC 5746 §3.4, §3.6: on a first handshake the content is empty. A peer without the extension is accepted: the
+        # attack needs a renegotiation, and we never take part in one.
+        renegotiation_info = extensions.get(ExtensionType.RENEGOTIATION_INFO)
+        if renegotiation_info is not None and parse_renegotiation_info(renegotiation_info):
+            raise DtlsError(DtlsReason.ILLEGAL_PARAMETER, "renegotiation_info of a first handshake is not empty")
+        # RFC 8422 §5.1.2: a list without the uncompressed format is an error.
+        formats = extensions.get(ExtensionType.EC_POINT_FORMATS)
+        if formats is not None and UNCOMPRESSED_POINT not in parse_ec_point_formats(formats):
+            raise DtlsError(DtlsReason.ILLEGAL_PARAMETER, "no uncompressed points")
+
+    def say_certificate(self) -> None:
+        """Our certificate, and nothing above it."""
+        self.say(HandshakeType.CERTIFICATE, CertificateMessage([self.settings.certificate.der]).serialize())
+
+    def take_certificate(self, message: HandshakeMessage) -> None:
+        """The peer's certificate; raises `DtlsError`."""
+        self.hash_in(message)
+        self.settings.identity.present(CertificateMessage.parse(message.body).certificates)
+
     def derive_keys(self, premaster: bytes) -> None:
         """Both sides know the secret: the transcript ends with ClientKeyExchange here (RFC 7627 §3)."""
         self._master_secret = MasterSecret.extended(premaster, self.transcript, self.client_random, self.server_random)
-        client_keys, server_keys = self._master_secret.record_keys()
+        client_keys, server_keys = self._master_secret.record_keys(self.cipher)
         ours, theirs = (client_keys, server_keys) if self.is_client else (server_keys, client_keys)
         records = self.transport.records
-        records.install_write(TRAFFIC_EPOCH, AesGcmProtection(TRAFFIC_EPOCH, ours))
-        records.install_read(TRAFFIC_EPOCH, AesGcmProtection(TRAFFIC_EPOCH, theirs))
+        records.install_write(TRAFFIC_EPOCH, Protection12(TRAFFIC_EPOCH, ours, self.cipher))
+        records.install_read(TRAFFIC_EPOCH, Protection12(TRAFFIC_EPOCH, theirs, self.cipher))
         if self.srtp_profile is not None:
             block = self._master_secret.export(EXPORTER_LABEL, keying_material_bytes(self.srtp_profile))
             self.srtp = split_keying_material(self.srtp_profile, block, is_client=self.is_client)
 
     def say_change_cipher_spec_and_finished(self) -> None:
         """From here on we write under the new keys."""
-        self._flight.append(FlightPart(PLAINTEXT_EPOCH, None))
+        self.say_change_cipher_spec()
         proof = self._verify_data(of_client=self.is_client)
         self.say(HandshakeType.FINISHED, Finished(proof).serialize(), TRAFFIC_EPOCH)
 
@@ -102,6 +100,4 @@ class Handshake12:
         return self._master_secret.verify_data(self.transcript, of_client=of_client)
 
 
-def unexpected(state: str, message: HandshakeMessage) -> DtlsError:
-    """The error for a message that the state has no use for."""
-    return DtlsError(DtlsReason.UNEXPECTED_MESSAGE, f"type {message.msg_type} in state {state}")
+__all__ = ["PLAINTEXT_EPOCH", "TRAFFIC_EPOCH", "Handshake12"]

@@ -11,10 +11,12 @@ import hashlib
 import hmac
 from dataclasses import dataclass, field
 
+from voicegate.dtls.cipher_suites import CipherProfile
+
 _MASTER_SECRET_BYTES = 48
 _VERIFY_DATA_BYTES = 12
-_KEY_BYTES = 16
-_SALT_BYTES = 4
+_GCM_SALT_BYTES = 4
+_CHACHA20_SALT_BYTES = 12
 
 
 def prf(secret: bytes, label: bytes, seed: bytes, length: int) -> bytes:
@@ -30,7 +32,7 @@ def prf(secret: bytes, label: bytes, seed: bytes, length: int) -> bytes:
 
 @dataclass(slots=True)
 class RecordKeys:
-    """One direction: an AES-128 key and the implicit part of its nonce (RFC 5288 §3)."""
+    """One direction: a key and the implicit part of its nonce (RFC 5288 §3), or all of it (RFC 7905 §2)."""
 
     key: bytes = field(repr=False)
     salt: bytes = field(repr=False)
@@ -53,13 +55,15 @@ class MasterSecret:
         secret = prf(premaster, b"extended master secret", session_hash, _MASTER_SECRET_BYTES)
         return cls(secret, client_random, server_random)
 
-    def record_keys(self) -> tuple[RecordKeys, RecordKeys]:
+    def record_keys(self, profile: CipherProfile) -> tuple[RecordKeys, RecordKeys]:
         """RFC 5246 §6.3: keys for what the client writes and for what the server writes; AEAD needs no MAC keys."""
-        length = 2 * (_KEY_BYTES + _SALT_BYTES)
+        key_bytes = profile.key_bytes
+        salt_bytes = _CHACHA20_SALT_BYTES if profile.is_chacha20 else _GCM_SALT_BYTES
+        length = 2 * (key_bytes + salt_bytes)
         block = prf(self.secret, b"key expansion", self.server_random + self.client_random, length)
-        salts = block[2 * _KEY_BYTES :]
-        client = RecordKeys(block[:_KEY_BYTES], salts[:_SALT_BYTES])
-        server = RecordKeys(block[_KEY_BYTES : 2 * _KEY_BYTES], salts[_SALT_BYTES:])
+        salts = block[2 * key_bytes :]
+        client = RecordKeys(block[:key_bytes], salts[:salt_bytes])
+        server = RecordKeys(block[key_bytes : 2 * key_bytes], salts[salt_bytes:])
         return client, server
 
     def verify_data(self, transcript: bytes, *, of_client: bool) -> bytes:

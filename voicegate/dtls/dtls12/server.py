@@ -17,16 +17,14 @@ ChangeCipherSpec changes nothing here: a record's epoch says which keys it needs
 due.
 """
 
-from collections.abc import Callable
 from enum import Enum
 
 from voicegate.dtls.code_points import CipherSuite, ExtensionType, HandshakeType, NamedGroup
-from voicegate.dtls.dtls12.handshake import CIPHER_SUITE, PLAINTEXT_EPOCH, TRAFFIC_EPOCH, Handshake12, unexpected
+from voicegate.dtls.dtls12.handshake import PLAINTEXT_EPOCH, TRAFFIC_EPOCH, Handshake12
 from voicegate.dtls.errors import DtlsError, DtlsReason
-from voicegate.dtls.key_exchange import SUPPORTED_GROUPS, KeyShare
+from voicegate.dtls.key_exchange import KeyShare
 from voicegate.dtls.messages import (
     ECDSA_SIGN,
-    CertificateMessage,
     CertificateRequest,
     CertificateVerify,
     ClientHello,
@@ -38,20 +36,22 @@ from voicegate.dtls.messages import (
 from voicegate.dtls.messages.extensions import (
     UNCOMPRESSED_POINT,
     UseSrtp,
-    parse_ec_point_formats,
-    parse_renegotiation_info,
-    parse_signature_algorithms,
     parse_supported_groups,
     serialize_ec_point_formats,
     serialize_renegotiation_info,
 )
+from voicegate.dtls.negotiation import (
+    NULL_COMPRESSION,
+    choose_cipher_suite,
+    choose_srtp_profile,
+    require_our_signature,
+    server_random_12,
+)
 from voicegate.dtls.reassembly import HandshakeMessage
 from voicegate.dtls.settings import HandshakeSettings
 from voicegate.dtls.signatures import OUR_SCHEME, SUPPORTED_SCHEMES, sign, verify
-from voicegate.dtls.srtp_keying import PROFILES, SrtpProfile
+from voicegate.dtls.states import StateTable, Step
 from voicegate.dtls.transport import HandshakeTransport
-
-_NULL_COMPRESSION = 0
 
 
 class ServerState(Enum):
@@ -66,48 +66,27 @@ class ServerState(Enum):
 
 
 class ServerHandshake12(Handshake12):
-    """Feed it the client's messages with `handle`."""
+    """Begins with the client's whole ClientHello."""
 
     def __init__(self, settings: HandshakeSettings, transport: HandshakeTransport) -> None:
         super().__init__(settings, transport, is_client=False)
-        self.state = ServerState.CLIENT_HELLO
         self._key_share: KeyShare | None = None
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether application data may flow."""
-        return self.state is ServerState.COMPLETE
-
-    @property
-    def read_epoch(self) -> int:
-        """The epoch that the client's next message has to come in."""
-        return TRAFFIC_EPOCH if self.state in (ServerState.FINISHED, ServerState.COMPLETE) else PLAINTEXT_EPOCH
-
-    def handle(self, message: HandshakeMessage, now: float) -> None:
-        """Take the client's next message; raises `DtlsError`, after which the handshake is over."""
-        handler = _HANDLERS.get((self.state, message.msg_type))
-        if handler is None:
-            raise unexpected(self.state.value, message)
-        self.state = handler(self, message, now)
 
     # 1. and 2. --------------------------------------------------------------------------------------------------------
 
     def _on_client_hello(self, message: HandshakeMessage, now: float) -> ServerState:
         hello = ClientHello.parse(message.body)
         self.hash_in(message)
-        if CIPHER_SUITE not in hello.cipher_suites:
-            raise DtlsError(
-                DtlsReason.NO_COMMON_CIPHER_SUITE, f"{len(hello.cipher_suites)} offered, want {CIPHER_SUITE.name}"
-            )
-        if _NULL_COMPRESSION not in hello.compression_methods:
+        self.suite = choose_cipher_suite(hello, self.settings, version_13=False)
+        if NULL_COMPRESSION not in hello.compression_methods:
             raise DtlsError(DtlsReason.ILLEGAL_PARAMETER, "no null compression")
-        group = _choose_group(hello)
-        _require_our_signature(hello)
+        self.group = _choose_group(hello, self.settings.classical_groups)
+        require_our_signature(hello.extensions)
         self.client_random = hello.random
-        self.server_random = self.settings.random_bytes(len(hello.random))
-        self._say_server_hello(hello)
-        self.say(HandshakeType.CERTIFICATE, CertificateMessage([self.settings.certificate.der]).serialize())
-        self._say_server_key_exchange(group)
+        self.server_random = server_random_12(self.settings)
+        self._say_server_hello(hello, self.suite)
+        self.say_certificate()
+        self._say_server_key_exchange(self.group)
         # RFC 5246 §7.4.4: no authorities means that any will do. WebRTC's certificates have none.
         request = CertificateRequest([ECDSA_SIGN], list(SUPPORTED_SCHEMES))
         self.say(HandshakeType.CERTIFICATE_REQUEST, request.serialize())
@@ -115,29 +94,22 @@ class ServerHandshake12(Handshake12):
         self.send_flight(now, expects_answer=True)
         return ServerState.CERTIFICATE
 
-    def _say_server_hello(self, hello: ClientHello) -> None:
-        extensions: dict[int, bytes] = {}
-        # RFC 7627 §5.3: without the extension two sessions could share a secret; we do not serve such clients.
-        if hello.extensions.get(ExtensionType.EXTENDED_MASTER_SECRET) is None:
-            raise DtlsError(DtlsReason.MISSING_EXTENDED_MASTER_SECRET, "ClientHello does not offer it")
-        extensions[ExtensionType.EXTENDED_MASTER_SECRET] = b""
-        renegotiation_info = hello.extensions.get(ExtensionType.RENEGOTIATION_INFO)
-        if renegotiation_info is not None and parse_renegotiation_info(renegotiation_info):
-            raise DtlsError(DtlsReason.ILLEGAL_PARAMETER, "renegotiation_info of a first handshake is not empty")
+    def _say_server_hello(self, hello: ClientHello, suite: CipherSuite) -> None:
+        self.check_hello_extensions(hello.extensions)
+        extensions: dict[int, bytes] = {ExtensionType.EXTENDED_MASTER_SECRET: b""}
         # RFC 5746 §3.6: the client says it by the extension or by a value among its suites.
-        if renegotiation_info is not None or CipherSuite.TLS_EMPTY_RENEGOTIATION_INFO_SCSV in hello.cipher_suites:
+        if (
+            ExtensionType.RENEGOTIATION_INFO in hello.extensions
+            or CipherSuite.TLS_EMPTY_RENEGOTIATION_INFO_SCSV in hello.cipher_suites
+        ):
             extensions[ExtensionType.RENEGOTIATION_INFO] = serialize_renegotiation_info(b"")
-        if (formats := hello.extensions.get(ExtensionType.EC_POINT_FORMATS)) is not None:
-            # RFC 8422 §5.1.2: a list without the uncompressed format is an error.
-            if UNCOMPRESSED_POINT not in parse_ec_point_formats(formats):
-                raise DtlsError(DtlsReason.ILLEGAL_PARAMETER, "no uncompressed points")
+        if ExtensionType.EC_POINT_FORMATS in hello.extensions:
             extensions[ExtensionType.EC_POINT_FORMATS] = serialize_ec_point_formats([UNCOMPRESSED_POINT])
-        if self.settings.srtp_profiles:
-            self.srtp_profile = _choose_srtp_profile(hello, self.settings.srtp_profiles)
+        self.srtp_profile = choose_srtp_profile(hello, self.settings.srtp_profiles)
+        if self.srtp_profile is not None:
             extensions[ExtensionType.USE_SRTP] = UseSrtp([self.srtp_profile]).serialize()
         # The session id stays empty: no session is ever resumed.
-        server_hello = ServerHello(self.server_random, CIPHER_SUITE, extensions)
-        self.say(HandshakeType.SERVER_HELLO, server_hello.serialize())
+        self.say(HandshakeType.SERVER_HELLO, ServerHello(self.server_random, suite, extensions).serialize())
 
     def _say_server_key_exchange(self, group: NamedGroup) -> None:
         self._key_share = KeyShare.generate(group, self.settings.random_bytes)
@@ -149,8 +121,7 @@ class ServerHandshake12(Handshake12):
     # 3. ---------------------------------------------------------------------------------------------------------------
 
     def _on_certificate(self, message: HandshakeMessage, now: float) -> ServerState:
-        self.hash_in(message)
-        self.settings.identity.present(CertificateMessage.parse(message.body).certificates)
+        self.take_certificate(message)
         return ServerState.CLIENT_KEY_EXCHANGE
 
     def _on_client_key_exchange(self, message: HandshakeMessage, now: float) -> ServerState:
@@ -179,42 +150,54 @@ class ServerHandshake12(Handshake12):
         self.conclude()
         return ServerState.COMPLETE
 
+    table = StateTable(
+        [
+            Step(
+                ServerState.CLIENT_HELLO,
+                HandshakeType.CLIENT_HELLO,
+                PLAINTEXT_EPOCH,
+                _on_client_hello,
+                (ServerState.CERTIFICATE,),
+                "ServerHello, Certificate, ServerKeyExchange, CertificateRequest, ServerHelloDone",
+            ),
+            Step(
+                ServerState.CERTIFICATE,
+                HandshakeType.CERTIFICATE,
+                PLAINTEXT_EPOCH,
+                _on_certificate,
+                (ServerState.CLIENT_KEY_EXCHANGE,),
+            ),
+            Step(
+                ServerState.CLIENT_KEY_EXCHANGE,
+                HandshakeType.CLIENT_KEY_EXCHANGE,
+                PLAINTEXT_EPOCH,
+                _on_client_key_exchange,
+                (ServerState.CERTIFICATE_VERIFY,),
+            ),
+            Step(
+                ServerState.CERTIFICATE_VERIFY,
+                HandshakeType.CERTIFICATE_VERIFY,
+                PLAINTEXT_EPOCH,
+                _on_certificate_verify,
+                (ServerState.FINISHED,),
+            ),
+            Step(
+                ServerState.FINISHED,
+                HandshakeType.FINISHED,
+                TRAFFIC_EPOCH,
+                _on_finished,
+                (ServerState.COMPLETE,),
+                "ChangeCipherSpec, Finished",
+            ),
+        ]
+    )
 
-_HANDLERS: dict[tuple[ServerState, int], Callable[[ServerHandshake12, HandshakeMessage, float], ServerState]] = {
-    (ServerState.CLIENT_HELLO, HandshakeType.CLIENT_HELLO): ServerHandshake12._on_client_hello,
-    (ServerState.CERTIFICATE, HandshakeType.CERTIFICATE): ServerHandshake12._on_certificate,
-    (ServerState.CLIENT_KEY_EXCHANGE, HandshakeType.CLIENT_KEY_EXCHANGE): ServerHandshake12._on_client_key_exchange,
-    (ServerState.CERTIFICATE_VERIFY, HandshakeType.CERTIFICATE_VERIFY): ServerHandshake12._on_certificate_verify,
-    (ServerState.FINISHED, HandshakeType.FINISHED): ServerHandshake12._on_finished,
-}
 
-
-def _choose_group(hello: ClientHello) -> NamedGroup:
+def _choose_group(hello: ClientHello, ours: tuple[NamedGroup, ...]) -> NamedGroup:
     content = hello.extensions.get(ExtensionType.SUPPORTED_GROUPS)
     # RFC 8422 §4: without the list the server may take any curve; P-256 is the one that every client has.
     offered = [NamedGroup.SECP256R1] if content is None else parse_supported_groups(content)
-    for group in SUPPORTED_GROUPS:
+    for group in ours:
         if group in offered:
             return group
     raise DtlsError(DtlsReason.NO_COMMON_GROUP, f"{len(offered)} offered")
-
-
-def _require_our_signature(hello: ClientHello) -> None:
-    content = hello.extensions.get(ExtensionType.SIGNATURE_ALGORITHMS)
-    # RFC 5246 §7.4.1.4.1: a client that names none means SHA-1, which we do not sign with.
-    if content is None or OUR_SCHEME not in parse_signature_algorithms(content):
-        raise DtlsError(DtlsReason.NO_COMMON_SIGNATURE_ALGORITHM, f"want {OUR_SCHEME.name}")
-
-
-def _choose_srtp_profile(hello: ClientHello, ours: tuple[SrtpProfile, ...]) -> SrtpProfile:
-    content = hello.extensions.get(ExtensionType.USE_SRTP)
-    if content is None:
-        raise DtlsError(DtlsReason.MISSING_USE_SRTP, "ClientHello has no use_srtp")
-    offered = UseSrtp.parse(content).profiles
-    # RFC 5764 §4.1.1: the server chooses, by its own order, and answers with an empty MKI whatever the client proposed.
-    for profile in ours:
-        if profile in offered:
-            return PROFILES[profile]
-    raise DtlsError(
-        DtlsReason.NO_COMMON_SRTP_PROFILE, f"offered {offered[:8]}, want {[int(profile) for profile in ours]}"
-    )

@@ -1,4 +1,4 @@
-"""CertificateVerify (RFC 5246 §7.4.8): the client proves that its certificate's key is its own."""
+"""CertificateVerify (RFC 5246 §7.4.8, RFC 8446 §4.4.3): proof that the key of a certificate is the sender's own."""
 
 from dataclasses import dataclass
 from typing import ClassVar

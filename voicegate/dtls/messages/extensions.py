@@ -15,9 +15,12 @@ UNCOMPRESSED_POINT = 0
 
 def parse_extensions(reader: Reader) -> dict[int, bytes]:
     """The rest of a hello. RFC 5246 §7.4.1.2: a hello may end without any list. Raises `DtlsError`."""
+    return parse_extension_list(reader) if reader.remaining else {}
+
+
+def parse_extension_list(reader: Reader) -> dict[int, bytes]:
+    """A list that must be there, though it may be empty. Raises `DtlsError`."""
     extensions: dict[int, bytes] = {}
-    if not reader.remaining:
-        return extensions
     content = Reader(reader.vector(2))
     while content.remaining:
         extension_type = content.unsigned(2)
@@ -30,8 +33,11 @@ def parse_extensions(reader: Reader) -> dict[int, bytes]:
 
 def serialize_extensions(extensions: dict[int, bytes]) -> bytes:
     """The list behind its length; no list at all when there is none to send."""
-    if not extensions:
-        return b""
+    return serialize_extension_list(extensions) if extensions else b""
+
+
+def serialize_extension_list(extensions: dict[int, bytes]) -> bytes:
+    """The list behind its length, which may be zero."""
     return vector(2, b"".join(kind.to_bytes(2, "big") + vector(2, content) for kind, content in extensions.items()))
 
 
@@ -95,6 +101,80 @@ def serialize_supported_versions(versions: list[int]) -> bytes:
     return unsigned_vector(1, 2, versions)
 
 
+def parse_chosen_version(content: bytes) -> int:
+    """RFC 8446 §4.2.1, as a ServerHello carries it: one version. Raises `DtlsError`."""
+    return _only_unsigned(content)
+
+
+def serialize_chosen_version(version: int) -> bytes:
+    """The extension's content in a ServerHello."""
+    return version.to_bytes(2, "big")
+
+
+@dataclass(slots=True)
+class KeyShareEntry:
+    """RFC 8446 §4.2.8: one side's half of a key exchange."""
+
+    group: int
+    public: bytes
+
+    @classmethod
+    def parse(cls, content: bytes) -> "KeyShareEntry":
+        """The extension in a ServerHello, which has exactly one. Raises `DtlsError`."""
+        reader = Reader(content)
+        entry = cls.read(reader)
+        reader.end()
+        return entry
+
+    @classmethod
+    def read(cls, reader: Reader) -> "KeyShareEntry":
+        """One of several. Raises `DtlsError`."""
+        return cls(group=reader.unsigned(2), public=reader.vector(2))
+
+    def serialize(self) -> bytes:
+        """The extension's content in a ServerHello, and an item of it in a ClientHello."""
+        return self.group.to_bytes(2, "big") + vector(2, self.public)
+
+
+def parse_key_shares(content: bytes) -> list[KeyShareEntry]:
+    """RFC 8446 §4.2.8, as a ClientHello carries it. Raises `DtlsError`."""
+    outer = Reader(content)
+    inner = Reader(outer.vector(2))
+    outer.end()
+    entries = []
+    while inner.remaining:
+        entries.append(KeyShareEntry.read(inner))
+    return entries
+
+
+def serialize_key_shares(entries: list[KeyShareEntry]) -> bytes:
+    """The extension's content in a ClientHello."""
+    return vector(2, b"".join(entry.serialize() for entry in entries))
+
+
+def parse_requested_group(content: bytes) -> int:
+    """RFC 8446 §4.2.8, as a HelloRetryRequest carries it: the group that the server wants. Raises `DtlsError`."""
+    return _only_unsigned(content)
+
+
+def serialize_requested_group(group: int) -> bytes:
+    """The extension's content in a HelloRetryRequest."""
+    return group.to_bytes(2, "big")
+
+
+def parse_cookie(content: bytes) -> bytes:
+    """RFC 8446 §4.2.2. Raises `DtlsError`."""
+    reader = Reader(content)
+    cookie = reader.vector(2)
+    reader.end()
+    return cookie
+
+
+def serialize_cookie(cookie: bytes) -> bytes:
+    """The extension's content."""
+    return vector(2, cookie)
+
+
 def parse_renegotiation_info(content: bytes) -> bytes:
     """RFC 5746 §3.2: empty on a first handshake. Raises `DtlsError`."""
     reader = Reader(content)
@@ -106,6 +186,13 @@ def parse_renegotiation_info(content: bytes) -> bytes:
 def serialize_renegotiation_info(verify_data: bytes) -> bytes:
     """The extension's content."""
     return vector(1, verify_data)
+
+
+def _only_unsigned(content: bytes) -> int:
+    reader = Reader(content)
+    value = reader.unsigned(2)
+    reader.end()
+    return value
 
 
 def _only_vector(content: bytes, length_octets: int, item_octets: int) -> list[int]:

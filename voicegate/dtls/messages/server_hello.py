@@ -1,11 +1,15 @@
-"""ServerHello (RFC 5246 §7.4.1.3): what the server chose."""
+"""ServerHello (RFC 5246 §7.4.1.3): what the server chose. In DTLS 1.3 also: that it wants another ClientHello."""
 
+import hashlib
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 from voicegate.dtls.code_points import DTLS_1_2, HandshakeType
 from voicegate.dtls.messages.extensions import parse_extensions, serialize_extensions
 from voicegate.dtls.wire import Reader, vector
+
+# RFC 8446 §4.1.3: the random by which a HelloRetryRequest is told from a ServerHello.
+HELLO_RETRY_REQUEST_RANDOM = hashlib.sha256(b"HelloRetryRequest").digest()
 
 
 @dataclass(slots=True)
@@ -33,6 +37,11 @@ class ServerHello:
         extensions = parse_extensions(reader)
         reader.end()
         return cls(random, cipher_suite, extensions, session_id, compression_method, version)
+
+    @property
+    def is_hello_retry_request(self) -> bool:
+        """Whether the server asks for another ClientHello."""
+        return self.random == HELLO_RETRY_REQUEST_RANDOM
 
     def serialize(self) -> bytes:
         """The body."""

@@ -1,4 +1,4 @@
-"""Whole handshakes of our client with our server, and each way in which one is refused."""
+"""DTLS 1.2: whole handshakes of our client with our server, and each way in which one is refused."""
 
 from __future__ import annotations
 
@@ -8,16 +8,20 @@ from typing import TYPE_CHECKING
 import pytest
 
 from voicegate.dtls import (
+    CLASSICAL_GROUPS,
     ApplicationData,
     Certificate,
+    CipherSuite,
     ConnectionFailed,
     ConnectionState,
     DtlsConnection,
     DtlsReason,
     DtlsRole,
+    DtlsVersion,
     Event,
     Fingerprint,
     HandshakeComplete,
+    NamedGroup,
     SrtpProfile,
 )
 from voicegate.dtls.code_points import DTLS_1_2, ContentType, ExtensionType, HandshakeType
@@ -36,6 +40,12 @@ from voicegate.errors import LocalError
 
 if TYPE_CHECKING:
     from tests.dtls.conftest import MakePair, Pair, Wire
+
+
+@pytest.fixture
+def version() -> DtlsVersion:
+    return DtlsVersion.DTLS_1_2
+
 
 GCM, SHA1_80 = SrtpProfile.AEAD_AES_128_GCM, SrtpProfile.AES128_CM_SHA1_80
 
@@ -124,26 +134,30 @@ def test_without_media_no_srtp_is_negotiated(make_pair: MakePair) -> None:
     assert completion(pair.server_events).srtp is None
 
 
-def test_p_256_serves_a_peer_without_x25519(pair: Pair, wire: Wire) -> None:
-    def only_p_256(hello: ClientHello) -> None:
-        hello.extensions[ExtensionType.SUPPORTED_GROUPS] = ext.serialize_supported_groups([0x11EC, 23])
-
+@pytest.mark.parametrize("group", CLASSICAL_GROUPS, ids=lambda group: group.name)
+def test_any_group_serves_a_peer_that_has_no_other(make_pair: MakePair, wire: Wire, group: NamedGroup) -> None:
+    pair = make_pair({"groups": [NamedGroup.X25519MLKEM768, group]})
     pair.client.start(0.0)
-    # The client's own transcript has to hold what the server sees: change the offer before it is sent.
-    offer = pair.client._offer
-    assert offer is not None
-    only_p_256(offer.hello)
-    offer.message.body = offer.hello.serialize()
-    pair.client.datagrams_to_send(0.0)
-    pair.client.handle_timeout(1.0)
-    pair.to_server(pair.from_client(1.0), 1.0)
-    flight = pair.from_server(1.0)
+    pair.to_server(pair.from_client())
+    flight = pair.from_server()
     exchange = next(piece for piece in wire.fragments(flight) if piece.msg_type == HandshakeType.SERVER_KEY_EXCHANGE)
-    assert ServerKeyExchange.parse(exchange.data).group == 23
-    pair.to_client(flight, 1.0)
-    pair.settle(1.0)
-    assert completion(pair.client_events)
-    assert completion(pair.server_events)
+    assert ServerKeyExchange.parse(exchange.data).group == group
+    pair.to_client(flight)
+    pair.settle()
+    assert completion(pair.client_events).key_exchange == completion(pair.server_events).key_exchange == group.name
+
+
+def test_chacha20_serves_a_peer_without_aes(make_pair: MakePair) -> None:
+    suite = CipherSuite.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256
+    pair = make_pair({"cipher_suites": [suite]})
+    pair.client.start(0.0)
+    pair.settle()
+    assert completion(pair.client_events).cipher_suite == completion(pair.server_events).cipher_suite == suite.name
+    pair.client_events.clear()
+    for words in (b"some", b"more", b"words"):
+        pair.server.send(words)
+    pair.settle()
+    assert pair.client_events == [ApplicationData(words) for words in (b"some", b"more", b"words")]
 
 
 def test_both_sides_know_the_others_certificate(connected: Pair) -> None:

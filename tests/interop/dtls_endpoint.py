@@ -1,0 +1,136 @@
+"""A server that does nothing but a handshake: it answers an offer as told, and reports what DTLS agreed on.
+
+No relay, no agent, no media: ICE-lite and DTLS over one socket, one peer, in one thread. What it takes as `options` are
+the choices of a `DtlsConnection`, so that a test can ask of a foreign stack whatever it could be asked.
+"""
+
+from __future__ import annotations
+
+import http.server
+import os
+import select
+import socket
+import threading
+import time
+from typing import Any
+
+from voicegate.dtls import (
+    Certificate,
+    ConnectionFailed,
+    DtlsConnection,
+    DtlsRole,
+    HandshakeComplete,
+    SrtpProfile,
+)
+from voicegate.ice import Candidate, IceCredentials, IceLiteAgent
+from voicegate.sdp import AnswerParameters, Setup, build_answer, parse_offer
+
+DTLS = range(20, 64)
+SILENCE_S = 0.02
+
+
+class DtlsEndpoint:
+    """`url` takes one offer; `outcome` is how its handshake ended, once `wait` returns."""
+
+    def __init__(self, role: DtlsRole, profile: SrtpProfile, **options: Any) -> None:
+        self.role, self.profile, self.options = role, profile, options
+        self.certificate = Certificate.generate()
+        self.outcome: HandshakeComplete | ConnectionFailed | None = None
+        self._done = threading.Event()
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.bind(("127.0.0.1", 0))
+        endpoint = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                offer = self.rfile.read(int(self.headers["Content-Length"])).decode()
+                answer = endpoint.answer(offer).encode()
+                self.send_response(201)
+                self.send_header("Content-Type", "application/sdp")
+                self.send_header("Access-Control-Allow-Origin", "*")
+                self.send_header("Content-Length", str(len(answer)))
+                self.end_headers()
+                self.wfile.write(answer)
+
+            def do_OPTIONS(self) -> None:
+                self.send_response(204)
+                for name in ("Origin", "Headers", "Methods"):
+                    self.send_header(f"Access-Control-Allow-{name}", "*")
+                self.end_headers()
+
+            def do_GET(self) -> None:
+                # A page for a browser to stand on.
+                self.send_response(200)
+                self.send_header("Content-Type", "text/html")
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._threads = [threading.Thread(target=self._http.serve_forever, daemon=True)]
+        self._threads[0].start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._http.server_address[1]}/v1/realtime/calls"
+
+    def answer(self, text: str) -> str:
+        """Describe ourselves and start listening."""
+        offer = parse_offer(text)
+        credentials = IceCredentials("endpoint", "p" * 24)
+        port = self._socket.getsockname()[1]
+        parameters = AnswerParameters(
+            ice=credentials,
+            fingerprint=self.certificate.fingerprint,
+            candidates=[Candidate.host_candidate("127.0.0.1", port)],
+            ssrc=1,
+            setup=Setup.ACTIVE if self.role is DtlsRole.CLIENT else Setup.PASSIVE,
+        )
+        dtls = DtlsConnection(
+            self.role,
+            self.certificate,
+            peer_fingerprints=offer.fingerprints,
+            srtp_profiles=[self.profile],
+            random_bytes=os.urandom,
+            round_trip_s=None,
+            **self.options,
+        )
+        ice = IceLiteAgent(credentials, offer.ice.ufrag, now=time.monotonic())
+        self._threads.append(threading.Thread(target=self._run, args=(ice, dtls), daemon=True))
+        self._threads[-1].start()
+        return build_answer(offer, parameters)
+
+    def _run(self, ice: IceLiteAgent, dtls: DtlsConnection) -> None:
+        peer: Any = None
+        while not self._done.is_set():
+            ready, _, _ = select.select([self._socket], [], [], SILENCE_S)
+            now = time.monotonic()
+            if ready:
+                data, address = self._socket.recvfrom(2048)
+                if data[0] in DTLS:
+                    peer = address
+                    dtls.receive_datagram(data, address, now)
+                elif data[0] < DTLS.start:
+                    ice.receive_datagram(data, address, now)
+                    for reply, where in ice.datagrams_to_send(now):
+                        self._socket.sendto(reply, where)
+                    if peer is None and ice.selected_addr is not None:
+                        peer = ice.selected_addr
+                        dtls.start(now)
+            if (timeout := dtls.next_timeout()) is not None and now >= timeout:
+                dtls.handle_timeout(now)
+            while (event := dtls.next_event()) is not None:
+                if isinstance(event, HandshakeComplete | ConnectionFailed) and self.outcome is None:
+                    self.outcome = event
+            if peer is not None:
+                for datagram in dtls.datagrams_to_send(now):
+                    self._socket.sendto(datagram, peer)
+
+    def close(self) -> None:
+        self._done.set()
+        self._http.shutdown()
+        self._http.server_close()
+        for thread in self._threads:
+            thread.join()
+        self._socket.close()

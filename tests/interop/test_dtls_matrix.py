@@ -1,0 +1,104 @@
+"""Every foreign DTLS stack at hand against ours: peer, version, role, SRTP profile, key exchange. Prints a table.
+
+Chromium and libwebrtc speak DTLS 1.3, and 1.2 when we speak no better; of the two only Chromium offers X25519MLKEM768.
+aiortc (OpenSSL) speaks 1.2. A cell that names a
+group which the peer offers no share of is a HelloRetryRequest. `test_openssl_dtls.py` has the openssl command.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+from tests.interop.dtls_endpoint import DtlsEndpoint
+from voicegate.dtls import (
+    POST_QUANTUM_GROUPS,
+    DtlsRole,
+    DtlsVersion,
+    HandshakeComplete,
+    NamedGroup,
+    SrtpProfile,
+)
+from voicegate.dtls.key_exchange import available_groups
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.interop.conftest import RunPeer
+
+V13, V12 = DtlsVersion.DTLS_1_3, DtlsVersion.DTLS_1_2
+CLIENT, SERVER = DtlsRole.CLIENT, DtlsRole.SERVER
+GCM, SHA1 = SrtpProfile.AEAD_AES_128_GCM, SrtpProfile.AES128_CM_SHA1_80
+X25519, P256, MLKEM = NamedGroup.X25519, NamedGroup.SECP256R1, NamedGroup.X25519MLKEM768
+
+
+class Cell(NamedTuple):
+    """`role` is ours; `group` the only one that we accept, `None` for what we would choose."""
+
+    peer: str
+    version: DtlsVersion
+    role: DtlsRole
+    profile: SrtpProfile
+    group: NamedGroup | None
+
+    def __str__(self) -> str:
+        group = self.group.name if self.group else "any group"
+        return f"{self.peer}, {self.version.value}, we are {self.role.value}, {self.profile.name}, {group}"
+
+
+CELLS = [
+    Cell("wrtc", V13, CLIENT, GCM, None),
+    Cell("wrtc", V13, CLIENT, SHA1, P256),
+    Cell("wrtc", V13, CLIENT, SHA1, X25519),
+    Cell("wrtc", V13, SERVER, SHA1, None),
+    Cell("wrtc", V13, SERVER, GCM, P256),
+    Cell("wrtc", V12, CLIENT, GCM, None),
+    Cell("wrtc", V12, SERVER, SHA1, P256),
+    Cell("browser", V13, CLIENT, GCM, None),
+    Cell("browser", V13, CLIENT, SHA1, MLKEM),
+    Cell("browser", V13, SERVER, GCM, None),
+    Cell("browser", V13, SERVER, SHA1, P256),
+    Cell("browser", V13, SERVER, GCM, MLKEM),
+    Cell("browser", V12, CLIENT, GCM, None),
+    Cell("browser", V12, SERVER, SHA1, None),
+    Cell("aiortc", V12, CLIENT, GCM, None),
+    Cell("aiortc", V12, SERVER, SHA1, P256),
+]
+NAMES = {"wrtc": "libwebrtc", "browser": "Chromium", "aiortc": "aiortc"}
+
+
+@pytest.fixture(scope="module")
+def rows(request: pytest.FixtureRequest) -> Iterator[list[tuple[str, ...]]]:
+    """What was agreed on, cell by cell; printed when all are through."""
+    found: list[tuple[str, ...]] = []
+    yield found
+    head = ("peer", "version", "we are", "SRTP profile", "key exchange", "cipher suite")
+    widths = [max(len(row[column]) for row in [head, *found]) for column in range(len(head))]
+    reporter = request.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None and found:
+        reporter.write_line("")
+        for row in [head, *found]:
+            reporter.write_line("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=str)
+def test_the_stacks_agree(cell: Cell, run_peer: RunPeer, rows: list[tuple[str, ...]]) -> None:
+    groups = POST_QUANTUM_GROUPS[1:] if cell.group is None else (cell.group,)
+    if not available_groups(groups):
+        pytest.skip("this machine's library has no ML-KEM")
+    endpoint = DtlsEndpoint(cell.role, cell.profile, versions=[cell.version], groups=groups)
+    try:
+        report, _ = run_peer(f"{cell.peer}_peer", "--url", endpoint.url, "--seconds", 0.3)
+    finally:
+        endpoint.close()
+    outcome = endpoint.outcome
+    assert isinstance(outcome, HandshakeComplete), outcome
+    assert outcome.version == cell.version.value
+    assert outcome.srtp is not None
+    assert outcome.srtp.profile is cell.profile
+    assert outcome.key_exchange == (cell.group or X25519).name
+    # The peer's own word for it, where it gives one: the version as on the wire.
+    assert report.get("dtls", expected := {V13: "FEFC", V12: "FEFD"}[cell.version]) == expected
+    agreed = (outcome.version, cell.role.value, cell.profile.name, outcome.key_exchange, outcome.cipher_suite)
+    rows.append((NAMES[cell.peer], *agreed))
