@@ -13,7 +13,8 @@ from voicegate.ice.limits import LAST_WAIT_RTOS, TRANSMISSIONS
 
 @dataclass(slots=True, eq=False)
 class Transaction:
-    """One request of ours. `controlling` is the role it claimed, which may have changed before the answer comes."""
+    """One request of ours. `controlling` is the role it claimed, which may have changed before the answer comes;
+    `carried` the CRC-32 of the DTLS datagram inside of it."""
 
     pair: CandidatePair
     request: bytes
@@ -22,6 +23,7 @@ class Transaction:
     controlling: bool
     use_candidate: bool
     is_consent: bool
+    carried: int | None = None
     transmissions: int = 1
     deadline: float = 0.0
     is_superseded: bool = False
