@@ -255,6 +255,12 @@ class DtlsConnection:
             self._announce_if_verified()
 
     @property
+    def is_settled(self) -> bool:
+        """Whether the handshake is complete and the peer is known to have all that we said in it."""
+        handshake = self._handshake
+        return handshake is not None and handshake.is_complete and not self._transport.awaits_acknowledgement
+
+    @property
     def maximum_data_bytes(self) -> int:
         """The longest data that `send` takes."""
         return self._mtu - self._records.overhead(self._transport.write_epoch)
@@ -381,7 +387,7 @@ class DtlsConnection:
 
     def _lift_limit(self) -> None:
         """The handshake is over when both sides know it: a client of DTLS 1.3 waits for an acknowledgement."""
-        if self._handshake is not None and self._handshake.is_complete and not self._transport.awaits_acknowledgement:
+        if self.is_settled:
             self._limit = None
 
     def _choose_handshake(self, message: HandshakeMessage) -> Handshake:

@@ -131,7 +131,10 @@ class DtlsInStun:
 
     def unacknowledged(self) -> list[bytes]:
         """The rest of our flight: to be sent by itself once, when a path has been found."""
-        return [waiting.data for waiting in self._flight]
+        rest = [waiting.data for waiting in self._flight]
+        if not self.is_active:
+            self._flight = []
+        return rest
 
     def note_plain(self, data: bytes) -> None:
         """A DTLS datagram came by itself: it is acknowledged like the others."""
@@ -144,10 +147,14 @@ class DtlsInStun:
         self._finish_if_acknowledged()
 
     def settle(self) -> None:
-        """The peer showed, by data under the new keys or by the end of its own handshake, that it has all of ours."""
+        """DTLS itself knows that the peer has all of our handshake."""
         if self.is_active:
             self.state = SpedState.DONE
             self._flight = []
+
+    def drop_flight(self) -> None:
+        """The handshake has failed: what it said is carried no more."""
+        self._flight = []
 
     def next_event(self) -> SpedEvent | None:
         """The oldest event not yet taken, or None."""
@@ -161,7 +168,6 @@ class DtlsInStun:
         if acknowledged is None and data is None:
             if self.state is SpedState.UNKNOWN:
                 self.state = SpedState.OFF
-                self._flight = []
             return
         if self.state is SpedState.OFF:
             return

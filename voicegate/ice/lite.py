@@ -45,7 +45,7 @@ class IceLiteAgent:
         dtls_in_stun: DtlsInStun | None = None,
     ) -> None:
         self._server = BindingServer.of(local, remote_ufrag, dtls_in_stun)
-        self._dtls_in_stun = dtls_in_stun
+        self.dtls_in_stun = dtls_in_stun
         self._accepted: list[tuple[StunMessage, Addr]] = []
         self._paths: dict[Addr, _Path] = {}
         self._selected: _Path | None = None
@@ -93,8 +93,8 @@ class IceLiteAgent:
             return
         self.statistics.requests_answered += 1
         self._accepted.append((request, addr))
-        if self._dtls_in_stun is not None:
-            self._dtls_in_stun.receive(request, addr)
+        if self.dtls_in_stun is not None:
+            self.dtls_in_stun.receive(request, addr)
         self._learn(request, addr, now)
 
     def note_traffic(self, addr: Addr, now: float) -> None:

@@ -8,18 +8,20 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Literal
 
 import trio
 
 from voicegate.agents import Agent, Call
 from voicegate.dtls import Certificate, DtlsRole, SrtpProfile
-from voicegate.ice import MAX_LOCAL_PREFERENCE, Candidate, IceCredentials, IceLiteAgent
+from voicegate.ice import MAX_LOCAL_PREFERENCE, Candidate, DtlsInStun, IceCredentials, IceLiteAgent
 from voicegate.net import MetricsRegistry
 from voicegate.realtime import SessionConfiguration
 from voicegate.routing import FleetKeys, Hint, HintCodec, HintKind
-from voicegate.sctp import SctpSettings
+from voicegate.sctp import Identity, SctpError, SctpSettings, init_from_sdp, init_to_sdp
 from voicegate.sdp import AnswerParameters, RemoteApplication, RemoteAudio, Setup, build_answer, parse_offer
+from voicegate.transceiver.channels import ChannelPlan
 from voicegate.transceiver.config import TransceiverConfig
 from voicegate.transceiver.endpoint import Endpoint
 from voicegate.transceiver.ends import EndReason
@@ -77,11 +79,13 @@ class Transceiver:
         ingresses: Sequence[Sequence[tuple[str, int]]],
         now: float,
         configuration: SessionConfiguration | None = None,
+        events_channel: int | None = None,
     ) -> tuple[Session, str]:
         """A new session and its SDP answer.
 
         `ingresses` are the relays to name, the best one first, each with its public addresses; the session has this
-        `configuration`, or the default one. Raises SdpError for the offer and FullError when there is no room.
+        `configuration`, or the default one. The client opens its channel of events by itself under the id
+        `events_channel`, or in the channel if that is None. Raises SdpError for the offer and FullError when there is no room.
         """
         offer = parse_offer(offer_sdp)
         if self.is_full or self.is_draining:
@@ -92,6 +96,8 @@ class Transceiver:
         local = IceCredentials(ufrag, self._keys.ice_pwd(ufrag))
         call_id = self._call_id(slot)
         ssrc = int.from_bytes(random_bytes(4), "big")
+        channels = _channel_plan(offer.application, events_channel, random_bytes)
+        dtls_role = DtlsRole.CLIENT if offer.answer_setup is Setup.ACTIVE else DtlsRole.SERVER
         answer_sdp = build_answer(
             offer,
             AnswerParameters(
@@ -102,14 +108,21 @@ class Transceiver:
                 cname=call_id,
                 stream_id=STREAM_ID,
                 max_message_size=MAX_MESSAGE_OCTETS,
+                sctp_init=_snap_init(channels),
             ),
         )
         call = Call(call_id, on_event, session=configuration)
         parameters = SessionParameters(
             call_id=call_id,
-            ice=IceLiteAgent(local, offer.ice.ufrag, now=now),
+            ice=IceLiteAgent(
+                local,
+                offer.ice.ufrag,
+                now=now,
+                # As the DTLS client we would gain nothing by it; then checks are answered plainly, which says so.
+                dtls_in_stun=DtlsInStun() if dtls_role is DtlsRole.SERVER else None,
+            ),
             ufrag=ufrag,
-            dtls_role=DtlsRole.CLIENT if offer.answer_setup is Setup.ACTIVE else DtlsRole.SERVER,
+            dtls_role=dtls_role,
             certificate=self._certificate,
             peer_fingerprints=tuple(offer.fingerprints),
             srtp_profiles=SRTP_PROFILES,
@@ -117,7 +130,7 @@ class Transceiver:
             audio_level_extension=offer.audio.audio_level_id,
             ssrc=ssrc,
             cname=call_id,
-            channels=_sctp_settings(offer.application),
+            channels=channels,
             max_call_s=config.max_call_s,
             idle_limit_s=config.idle_limit_s,
         )
@@ -229,15 +242,28 @@ def _audio_format(audio: RemoteAudio) -> AudioFormat:
     return AudioFormat(codec, audio.codec.payload_type, 10 if audio.ptime_ms == SHORT_FRAME_MS else 20)
 
 
-def _sctp_settings(application: RemoteApplication | None) -> SctpSettings | None:
+def _channel_plan(
+    application: RemoteApplication | None, events_channel: int | None, random_bytes: Callable[[int], bytes]
+) -> ChannelPlan | None:
     """What the offer says of its data channels; None if the answer refuses them or there are none."""
     if application is None or not application.bundled:
         return None
-    return SctpSettings(
+    settings = SctpSettings(
         remote_port=application.sctp_port,
         peer_maximum_message=application.max_message_size,
         maximum_inbound_message=MAX_MESSAGE_OCTETS,
     )
+    peer_init = None
+    if application.sctp_init is not None:
+        # What cannot be read is not answered, and then SCTP says INIT as ever.
+        with suppress(SctpError):
+            peer_init = init_from_sdp(application.sctp_init)
+    return ChannelPlan(settings, Identity.draw(random_bytes), peer_init, events_channel)
+
+
+def _snap_init(plan: ChannelPlan | None) -> str | None:
+    """Our INIT for the answer to an offer that has one."""
+    return init_to_sdp(plan.identity, plan.settings) if plan is not None and plan.peer_init is not None else None
 
 
 def _candidates(ingresses: Sequence[Sequence[tuple[str, int]]]) -> list[Candidate]:
