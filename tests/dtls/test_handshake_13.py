@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ from voicegate.dtls.code_points import DTLS_1_2, ContentType, ExtensionType, Han
 from voicegate.dtls.dtls13.acknowledgement import Acknowledgement, RecordNumber
 from voicegate.dtls.handshake import Handshake
 from voicegate.dtls.key_exchange import available_groups
+from voicegate.dtls.limits import KEY_UPDATE_AFTER_RECORDS
 from voicegate.dtls.messages import (
     CertificateMessage13,
     CertificateRequest13,
@@ -474,6 +476,35 @@ def test_a_server_that_the_client_does_not_accept(  # noqa: PLR0913, PLR0917 - o
     assert pair.client.srtp is None
 
 
+@pytest.mark.parametrize(
+    ("liar_is_client", "msg_type"),
+    [(True, 1), (True, 11), (True, 15), (True, 20), *((False, kind) for kind in (2, 8, 11, 13, 15, 20))],
+)
+def test_any_damage_under_protection_is_survived_or_reported(
+    make_pair: MakePair, monkeypatch: pytest.MonkeyPatch, msg_type: int, liar_is_client: bool
+) -> None:
+    rng = random.Random(msg_type)
+
+    def damage(body: bytes) -> bytes:
+        changed = bytearray(body)
+        while changed == body:
+            start = rng.randrange(len(changed))
+            changed[start : start + rng.randrange(20)] = rng.randbytes(rng.randrange(20))
+        return bytes(changed)
+
+    lie(monkeypatch, liar_is_client, msg_type, damage)
+    for seed in range(40):
+        pair = make_pair(seed=seed)
+        pair.client.start(0.0)
+        pair.settle()
+        honest = pair.server_events if liar_is_client else pair.client_events
+        # Other parameters may be as good as the right ones; a proof of identity may not.
+        if msg_type in {11, 15, 20}:
+            assert all(isinstance(event, ConnectionFailed) for event in honest)
+        for events in (pair.client_events, pair.server_events):
+            assert sum(isinstance(event, ConnectionFailed) for event in events) <= 1
+
+
 @pytest.mark.rfc("8827", "6.5")
 def test_a_server_that_does_not_ask_for_our_certificate_is_refused(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     honest = Handshake.say
@@ -646,6 +677,20 @@ def test_keys_are_changed_and_data_goes_on(connected: Pair, request_: bool) -> N
     assert server.statistics.key_updates == 5
 
 
+@pytest.mark.rfc("9147", "4.5.3")
+def test_a_key_that_was_used_much_is_changed_by_itself(connected: Pair) -> None:
+    protection = connected.client._records._write[3]
+    protection.next_sequence_number = KEY_UPDATE_AFTER_RECORDS - 1
+    window = connected.server._records._read[3].window
+    assert window is not None
+    window.highest = KEY_UPDATE_AFTER_RECORDS - 2
+    for _ in range(3):
+        connected.client.send(b"on and on")
+    connected.settle()
+    assert connected.server_events == [ApplicationData(b"on and on")] * 3
+    assert (connected.client._transport.write_epoch, connected.server.statistics.key_updates) == (4, 1)
+
+
 def test_a_lost_acknowledgement_of_a_key_update_is_repaired(connected: Pair) -> None:
     client, server = connected.client, connected.server
     client.update_keys(0.0)
@@ -658,6 +703,17 @@ def test_a_lost_acknowledgement_of_a_key_update_is_repaired(connected: Pair) -> 
     connected.settle(timeout)
     assert connected.server_events == [ApplicationData(b"still under the old keys")]
     assert (client._transport.write_epoch, server.statistics.key_updates) == (4, 1)
+
+
+def test_a_change_of_keys_waits_for_the_finished_to_be_acknowledged(pair: Pair) -> None:
+    pair.client.start(0.0)
+    pair.to_server(pair.from_client())
+    pair.to_client(pair.from_server())
+    pair.client.update_keys(0.0, request=True)
+    pair.client.update_keys(0.0)
+    pair.settle()
+    assert (pair.client._transport.write_epoch, pair.server._transport.write_epoch) == (4, 4)
+    assert pair.client.statistics.key_updates == pair.server.statistics.key_updates == 1
 
 
 def test_both_sides_may_change_keys_at_once(connected: Pair) -> None:

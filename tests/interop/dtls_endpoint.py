@@ -30,15 +30,14 @@ SILENCE_S = 0.02
 
 
 class DtlsEndpoint:
-    """`url` takes one offer; `outcome` is how its handshake ended, once `wait` returns."""
+    """`url` takes offers, each for a socket of its own; `outcome` is how the last handshake ended."""
 
     def __init__(self, role: DtlsRole, profile: SrtpProfile, **options: Any) -> None:
         self.role, self.profile, self.options = role, profile, options
         self.certificate = Certificate.generate()
         self.outcome: HandshakeComplete | ConnectionFailed | None = None
+        self.dtls: DtlsConnection | None = None
         self._done = threading.Event()
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.bind(("127.0.0.1", 0))
         endpoint = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -79,7 +78,9 @@ class DtlsEndpoint:
         """Describe ourselves and start listening."""
         offer = parse_offer(text)
         credentials = IceCredentials("endpoint", "p" * 24)
-        port = self._socket.getsockname()[1]
+        udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        udp.bind(("127.0.0.1", 0))
+        port = udp.getsockname()[1]
         parameters = AnswerParameters(
             ice=credentials,
             fingerprint=self.certificate.fingerprint,
@@ -97,35 +98,42 @@ class DtlsEndpoint:
             **self.options,
         )
         ice = IceLiteAgent(credentials, offer.ice.ufrag, now=time.monotonic())
-        self._threads.append(threading.Thread(target=self._run, args=(ice, dtls), daemon=True))
+        self._threads.append(threading.Thread(target=self._run, args=(udp, ice, dtls), daemon=True))
         self._threads[-1].start()
         return build_answer(offer, parameters)
 
-    def _run(self, ice: IceLiteAgent, dtls: DtlsConnection) -> None:
+    def _run(self, udp: socket.socket, ice: IceLiteAgent, dtls: DtlsConnection) -> None:
+        with udp:
+            self._serve(udp, ice, dtls)
+
+    def _serve(self, udp: socket.socket, ice: IceLiteAgent, dtls: DtlsConnection) -> None:
         peer: Any = None
         while not self._done.is_set():
-            ready, _, _ = select.select([self._socket], [], [], SILENCE_S)
+            ready, _, _ = select.select([udp], [], [], SILENCE_S)
             now = time.monotonic()
             if ready:
-                data, address = self._socket.recvfrom(2048)
+                data, address = udp.recvfrom(2048)
                 if data[0] in DTLS:
                     peer = address
                     dtls.receive_datagram(data, address, now)
                 elif data[0] < DTLS.start:
                     ice.receive_datagram(data, address, now)
                     for reply, where in ice.datagrams_to_send(now):
-                        self._socket.sendto(reply, where)
+                        udp.sendto(reply, where)
                     if peer is None and ice.selected_addr is not None:
                         peer = ice.selected_addr
                         dtls.start(now)
             if (timeout := dtls.next_timeout()) is not None and now >= timeout:
                 dtls.handle_timeout(now)
             while (event := dtls.next_event()) is not None:
-                if isinstance(event, HandshakeComplete | ConnectionFailed) and self.outcome is None:
+                if isinstance(event, HandshakeComplete | ConnectionFailed):
                     self.outcome = event
+                    self.dtls = dtls
+                    # In DTLS 1.3 let the peer show that it can change keys, ours and its own.
+                    dtls.update_keys(now, request=True)
             if peer is not None:
                 for datagram in dtls.datagrams_to_send(now):
-                    self._socket.sendto(datagram, peer)
+                    udp.sendto(datagram, peer)
 
     def close(self) -> None:
         self._done.set()
@@ -133,4 +141,3 @@ class DtlsEndpoint:
         self._http.server_close()
         for thread in self._threads:
             thread.join()
-        self._socket.close()

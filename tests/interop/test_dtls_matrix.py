@@ -7,44 +7,55 @@ group which the peer offers no share of is a HelloRetryRequest. `test_openssl_dt
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+import contextlib
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
+from tests.interop.conftest import PEER_TIMEOUT_S, ROOT
 from tests.interop.dtls_endpoint import DtlsEndpoint
 from voicegate.dtls import (
     POST_QUANTUM_GROUPS,
+    CipherSuite,
     DtlsRole,
     DtlsVersion,
     HandshakeComplete,
     NamedGroup,
     SrtpProfile,
 )
+from voicegate.dtls.cipher_suites import SUPPORTED_SUITES
 from voicegate.dtls.key_exchange import available_groups
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from tests.interop.conftest import RunPeer
+    from pathlib import Path
 
 V13, V12 = DtlsVersion.DTLS_1_3, DtlsVersion.DTLS_1_2
 CLIENT, SERVER = DtlsRole.CLIENT, DtlsRole.SERVER
 GCM, SHA1 = SrtpProfile.AEAD_AES_128_GCM, SrtpProfile.AES128_CM_SHA1_80
 X25519, P256, MLKEM = NamedGroup.X25519, NamedGroup.SECP256R1, NamedGroup.X25519MLKEM768
 
+CHACHA20 = CipherSuite.TLS_CHACHA20_POLY1305_SHA256
+CHACHA20_12 = CipherSuite.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256
+
 
 class Cell(NamedTuple):
-    """`role` is ours; `group` the only one that we accept, `None` for what we would choose."""
+    """`role` is ours; `group` and `suite` the only ones that we accept, `None` for what we would choose."""
 
     peer: str
     version: DtlsVersion
     role: DtlsRole
     profile: SrtpProfile
     group: NamedGroup | None
+    suite: CipherSuite | None = None
 
     def __str__(self) -> str:
         group = self.group.name if self.group else "any group"
-        return f"{self.peer}, {self.version.value}, we are {self.role.value}, {self.profile.name}, {group}"
+        suite = f", {self.suite.name}" if self.suite else ""
+        return f"{self.peer}, {self.version.value}, we are {self.role.value}, {self.profile.name}, {group}{suite}"
 
 
 CELLS = [
@@ -53,13 +64,18 @@ CELLS = [
     Cell("wrtc", V13, CLIENT, SHA1, X25519),
     Cell("wrtc", V13, SERVER, SHA1, None),
     Cell("wrtc", V13, SERVER, GCM, P256),
+    Cell("wrtc", V13, CLIENT, GCM, None, CHACHA20),
+    Cell("wrtc", V13, SERVER, GCM, None, CHACHA20),
     Cell("wrtc", V12, CLIENT, GCM, None),
+    Cell("wrtc", V12, CLIENT, GCM, None, CHACHA20_12),
+    Cell("wrtc", V12, SERVER, GCM, None, CHACHA20_12),
     Cell("wrtc", V12, SERVER, SHA1, P256),
     Cell("browser", V13, CLIENT, GCM, None),
     Cell("browser", V13, CLIENT, SHA1, MLKEM),
     Cell("browser", V13, SERVER, GCM, None),
     Cell("browser", V13, SERVER, SHA1, P256),
     Cell("browser", V13, SERVER, GCM, MLKEM),
+    Cell("browser", V13, SERVER, GCM, None, CHACHA20),
     Cell("browser", V12, CLIENT, GCM, None),
     Cell("browser", V12, SERVER, SHA1, None),
     Cell("aiortc", V12, CLIENT, GCM, None),
@@ -75,21 +91,22 @@ def rows(request: pytest.FixtureRequest) -> Iterator[list[tuple[str, ...]]]:
     yield found
     head = ("peer", "version", "we are", "SRTP profile", "key exchange", "cipher suite")
     widths = [max(len(row[column]) for row in [head, *found]) for column in range(len(head))]
-    reporter = request.config.pluginmanager.get_plugin("terminalreporter")
-    if reporter is not None and found:
-        reporter.write_line("")
-        for row in [head, *found]:
-            reporter.write_line("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+    capture = request.config.pluginmanager.get_plugin("capturemanager")
+    with capture.global_and_fixture_disabled() if capture else contextlib.nullcontext():
+        print()
+        for row in [head, *found] if found else ():
+            print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=str)
-def test_the_stacks_agree(cell: Cell, run_peer: RunPeer, rows: list[tuple[str, ...]]) -> None:
+def test_the_stacks_agree(cell: Cell, isolated: None, tmp_path: Path, rows: list[tuple[str, ...]]) -> None:
     groups = POST_QUANTUM_GROUPS[1:] if cell.group is None else (cell.group,)
     if not available_groups(groups):
         pytest.skip("this machine's library has no ML-KEM")
-    endpoint = DtlsEndpoint(cell.role, cell.profile, versions=[cell.version], groups=groups)
+    suites = SUPPORTED_SUITES if cell.suite is None else (cell.suite,)
+    endpoint = DtlsEndpoint(cell.role, cell.profile, versions=[cell.version], groups=groups, cipher_suites=suites)
     try:
-        report, _ = run_peer(f"{cell.peer}_peer", "--url", endpoint.url, "--seconds", 0.3)
+        report = run(cell.peer, endpoint.url, tmp_path / "heard.wav")
     finally:
         endpoint.close()
     outcome = endpoint.outcome
@@ -98,7 +115,29 @@ def test_the_stacks_agree(cell: Cell, run_peer: RunPeer, rows: list[tuple[str, .
     assert outcome.srtp is not None
     assert outcome.srtp.profile is cell.profile
     assert outcome.key_exchange == (cell.group or X25519).name
+    assert outcome.cipher_suite == (cell.suite.name if cell.suite else outcome.cipher_suite)
+    if cell.version is V13:
+        assert endpoint.dtls is not None
+        # The peer followed our KeyUpdate and sent the one that it was asked for.
+        assert (endpoint.dtls._transport.write_epoch, endpoint.dtls.statistics.key_updates) == (4, 1)
     # The peer's own word for it, where it gives one: the version as on the wire.
     assert report.get("dtls", expected := {V13: "FEFC", V12: "FEFD"}[cell.version]) == expected
     agreed = (outcome.version, cell.role.value, cell.profile.name, outcome.key_exchange, outcome.cipher_suite)
     rows.append((NAMES[cell.peer], *agreed))
+
+
+def run(peer: str, url: str, recording: Path) -> dict[str, Any]:
+    """The peer's report. What it writes to stderr is its own affair here: it waits for audio that never comes."""
+    arguments = ["--url", url, "--seconds", "0.3", "--record", str(recording)]
+    finished = subprocess.run(  # noqa: S603 - our own words
+        [sys.executable, "-m", f"tests.interop.peers.{peer}_peer", *arguments],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=PEER_TIMEOUT_S,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+    report: dict[str, Any] = json.loads(finished.stdout)
+    return report

@@ -8,8 +8,8 @@
 ```
 
 1. A client says ClientHello on `start`, and says it again with the cookie if a HelloVerifyRequest comes back.
-2. A server waits for a *whole* ClientHello; a client for a whole ServerHello. Then the version is chosen, in this file
-   and nowhere else, and the handshake of that version takes every further message.
+2. A server waits for a *whole* ClientHello; a client for a whole ServerHello. Then the version is chosen (by
+   negotiation.py, for this file and nobody else), and the handshake of that version takes every further message.
 3. The handshake completes. `HandshakeComplete` follows as soon as the peer's certificate matches its fingerprint, which
    may be told later than the handshake (`set_peer_fingerprints`). Data that comes in between is held, a little of it.
 4. `close`, a close_notify, a fatal alert, an error or a timeout ends it. After that everything is dropped.
@@ -218,7 +218,7 @@ class DtlsConnection:
             raise LocalError(f"{len(data)} bytes do not fit into a datagram, {self.maximum_data_bytes} do")
         transport.outgoing.append(self._records.seal(transport.write_epoch, ContentType.APPLICATION_DATA, data))
         # RFC 9147 §4.5.3: a key is for so many records.
-        if self._records.next_sequence_number(transport.write_epoch) == KEY_UPDATE_AFTER_RECORDS:
+        if self._records.next_sequence_number(transport.write_epoch) >= KEY_UPDATE_AFTER_RECORDS:
             self.update_keys(self._now)
 
     def update_keys(self, now: float, *, request: bool = False) -> None:

@@ -115,8 +115,9 @@ class HandshakeTransport:
             else:
                 self.statistics.unwanted_fragments += 1
                 all_known = all_known and is_old
-        # RFC 9147 §7: a record of which anything was thrown away must not be acknowledged.
-        if fragments and all_known and (record.epoch or useful):
+        # RFC 9147 §7: a record of which anything was thrown away must not be acknowledged. Once the version is known,
+        # all that matters is protected, and nobody else may fill the list.
+        if fragments and all_known and (record.epoch or (useful and not self._is_13)):
             self._received.note(record.epoch, record.sequence_number)
             if self._is_13 and record.epoch:
                 self._answer_record(fragments, now, useful=useful)

@@ -6,7 +6,7 @@ from voicegate.dtls.code_points import ExtensionType, HandshakeType
 from voicegate.dtls.dtls12.key_schedule import MasterSecret
 from voicegate.dtls.dtls12.protection import Protection12
 from voicegate.dtls.errors import DtlsError, DtlsReason
-from voicegate.dtls.handshake import PLAINTEXT_EPOCH, Handshake
+from voicegate.dtls.handshake import Handshake
 from voicegate.dtls.messages import CertificateMessage, Finished
 from voicegate.dtls.messages.extensions import UNCOMPRESSED_POINT, parse_ec_point_formats, parse_renegotiation_info
 from voicegate.dtls.reassembly import HandshakeMessage
@@ -98,6 +98,3 @@ class Handshake12(Handshake):
     def _verify_data(self, *, of_client: bool) -> bytes:
         assert self._master_secret is not None  # noqa: S101 - an earlier state saw to it
         return self._master_secret.verify_data(self.transcript, of_client=of_client)
-
-
-__all__ = ["PLAINTEXT_EPOCH", "TRAFFIC_EPOCH", "Handshake12"]

@@ -20,8 +20,9 @@ due.
 from enum import Enum
 
 from voicegate.dtls.code_points import CipherSuite, ExtensionType, HandshakeType, NamedGroup
-from voicegate.dtls.dtls12.handshake import PLAINTEXT_EPOCH, TRAFFIC_EPOCH, Handshake12
+from voicegate.dtls.dtls12.handshake import TRAFFIC_EPOCH, Handshake12
 from voicegate.dtls.errors import DtlsError, DtlsReason
+from voicegate.dtls.handshake import PLAINTEXT_EPOCH
 from voicegate.dtls.key_exchange import KeyShare
 from voicegate.dtls.messages import (
     ECDSA_SIGN,

@@ -53,7 +53,8 @@ class Handshake13(Handshake):
         self._write_epoch = DATA_EPOCH
         self._write_secret = b""
         self._is_updating = False
-        self._owes_update = False
+        # A KeyUpdate that waits until our last flight is acknowledged, and whether it will ask for one in return.
+        self._owed_update: bool | None = None
 
     @property
     def read_epoch(self) -> int:
@@ -169,9 +170,10 @@ class Handshake13(Handshake):
     def update_keys(self, now: float, *, request: bool = False) -> None:
         """Change the keys that we write with. RFC 9147 §8: one change at a time, so it may have to wait."""
         if self.transport.awaits_acknowledgement:
-            self._owes_update = not self._is_updating
+            if not self._is_updating:
+                self._owed_update = request or bool(self._owed_update)
             return
-        self._owes_update = False
+        self._owed_update = None
         self._is_updating = True
         message = KeyUpdate(update_requested=request)
         self.say(HandshakeType.KEY_UPDATE, message.serialize(), self._write_epoch)
@@ -185,8 +187,8 @@ class Handshake13(Handshake):
             self._write_secret = next_traffic_secret(self._write_secret)
             self._install_write(self._write_epoch, self._write_secret)
             self.transport.records.forget_write_epochs_before(self._write_epoch)
-        if self._owes_update:
-            self.update_keys(now)
+        if self._owed_update is not None:
+            self.update_keys(now, request=self._owed_update)
 
     def on_key_update(self, message: HandshakeMessage, now: float) -> None:
         """The peer changes the keys that it writes with."""
