@@ -49,7 +49,7 @@ class LiteServer:
         """The answer to an offer, with one candidate."""
         offer = parse_offer(offer_sdp)
         self._offer = offer
-        self._role = DtlsRole.SERVER if setup is Setup.PASSIVE else DtlsRole.CLIENT
+        self._role = DtlsRole.SERVER if (setup or offer.answer_setup) is Setup.PASSIVE else DtlsRole.CLIENT
         self.ice = IceLiteAgent(self.credentials, offer.ice.ufrag, now=now)
         parameters = AnswerParameters(
             ice=self.credentials,

@@ -427,6 +427,7 @@ class ClientSession:
         """What the peer's STUN messages carried for DTLS."""
         while self._sped is not None and self._dtls is not None and (event := self._sped.next_event()) is not None:
             if isinstance(event, DtlsCarried):
+                self._sped.note_received(event.data)
                 self._dtls.receive_datagram(event.data, event.addr, now)
                 self._drain_dtls(now)
 
@@ -435,7 +436,7 @@ class ClientSession:
             self._keep_early(data, addr)
             return
         if self._sped is not None:
-            self._sped.note_plain(data)
+            self._sped.note_received(data)
         self._dtls.receive_datagram(data, addr, now)
         self._drain_dtls(now)
 

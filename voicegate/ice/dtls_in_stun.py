@@ -21,7 +21,7 @@ neither attribute means that the peer does not, and nothing is attached from the
        └────── neither ──▶ OFF                                           (in DONE, who still asks is still acknowledged)
 
 The object knows neither the handshake nor the path: its owner brings what DTLS says (`take_flight`) and feeds DTLS what
-came (`next_event`), and the ICE agent that was given it attaches and reads the attributes. It is one for each session,
+came (`next_event`, then `note_received`), and the ICE agent that was given it attaches and reads the attributes. It is one for each session,
 not for each path, as DTLS is.
 """
 
@@ -100,6 +100,7 @@ class DtlsInStun:
         self.statistics = SpedStatistics()
         self._flight: list[_Waiting] = []
         self._next = 0
+        self._to: Addr | None = None
         self._seen: deque[int] = deque(maxlen=MAX_SPED_ACKNOWLEDGEMENTS)
         self._is_complete = False
         self._events: deque[SpedEvent] = deque()
@@ -111,22 +112,26 @@ class DtlsInStun:
         """Whether messages still carry something, as far as is known."""
         return self.state in _CARRYING
 
-    def take_flight(self, datagrams: list[bytes], *, answering: Addr | None = None) -> list[bytes]:
+    def take_flight(self, datagrams: list[bytes], to: Addr | None = None, *, answering: bool = False) -> list[bytes]:
         """What DTLS has to say. Returns what is to be sent by itself, if there is a path for it.
 
         Those of the handshake are the new flight, which replaces the one before: the peer has answered that, or this is
-        the same flight, sealed again. `answering` is the address for which a response is about to leave: the first
-        datagram of the flight rides in that response, and only the others need to go by themselves.
+        the same flight, sealed again. `to` is the peer's address that the handshake is with, if that is known: anybody
+        else gets nothing of it. With `answering` a response is about to leave for there: the first datagram of the
+        flight rides in that response, and only the others need to go by themselves.
         """
         flight = [data for data in datagrams if _is_of_handshake(data)]
         if not flight or not self.is_active:
             return datagrams
         self._flight = [_Waiting(data, crc32(data)) for data in flight[:MAX_SPED_FLIGHT_DATAGRAMS]]
         self._next = 0
-        if answering is None or len(flight[0]) > _ROOM_IN_RESPONSE:
+        self._to = to
+        rides = answering and len(flight[0]) <= _ROOM_IN_RESPONSE
+        if to is not None:
+            for waiting in self._flight[rides:]:
+                waiting.sent_to.add(to)
+        if not rides:
             return datagrams
-        for waiting in self._flight[1:]:
-            waiting.sent_to.add(answering)
         return [data for data in datagrams if data is not flight[0]]
 
     def unacknowledged(self) -> list[bytes]:
@@ -136,10 +141,10 @@ class DtlsInStun:
             self._flight = []
         return rest
 
-    def note_plain(self, data: bytes) -> None:
-        """A DTLS datagram came by itself: it is acknowledged like the others."""
-        if self.is_active:
-            self._see(crc32(data))
+    def note_received(self, data: bytes) -> None:
+        """DTLS has taken a datagram, an embedded or a plain one: it is acknowledged from now on."""
+        if self.is_active and (crc := crc32(data)) not in self._seen:
+            self._seen.append(crc)
 
     def complete(self) -> None:
         """Our handshake is complete. The peer may still miss our last flight: that goes on being carried."""
@@ -192,7 +197,7 @@ class DtlsInStun:
         if room < 0:
             return None
         message.attributes[DTLS_IN_STUN_ACK] = acknowledgement
-        if not self._flight:
+        if not self._flight or self._to not in (None, addr):
             return None
         waiting = self._flight[self._next % len(self._flight)]
         # A flight of several datagrams takes turns, so that each has been carried after as many messages.
@@ -227,13 +232,8 @@ class DtlsInStun:
         if len(data) < MIN_DTLS_DATAGRAM_BYTES or data[0] not in _DTLS:
             self.statistics.malformed_data += 1
             return
-        self._see(crc32(data))
         self.statistics.carried_in += 1
         self._events.append(DtlsCarried(data, addr))
-
-    def _see(self, crc: int) -> None:
-        if crc not in self._seen:
-            self._seen.append(crc)
 
     def _finish_if_acknowledged(self) -> None:
         if self._is_complete and not self._flight:

@@ -85,7 +85,8 @@ class Transceiver:
 
         `ingresses` are the relays to name, the best one first, each with its public addresses; the session has this
         `configuration`, or the default one. The client opens its channel of events by itself under the id
-        `events_channel`, or in the channel if that is None. Raises SdpError for the offer and FullError when there is no room.
+        `events_channel`, or says so in the channel if that is None. Raises SdpError for the offer and FullError when
+        there is no room.
         """
         offer = parse_offer(offer_sdp)
         if self.is_full or self.is_draining:

@@ -13,8 +13,8 @@ HANDSHAKE_STALL_S = 2.0
 any handshake at one second of round trip; short enough for a caller whose line an impostor tried to take."""
 
 CARRIED_ROUND_TRIP_S = 0.25
-"""What DTLS inside of checks takes for the round trip, which nobody has measured yet. The client repeats its check every
-50 ms and gets our flight again in each answer, so our own timer (two of these) is for a client that stops checking."""
+"""What DTLS inside of checks takes for the round trip, which nobody has measured yet. The client repeats its check
+every 50 ms and gets our flight again in each answer: our own timer (two of these) is for one that stops checking."""
 
 CONNECT_LIMIT_S = 20.0
 """From the answer to secured media. A browser gives up after 15 s without an answer to its checks; who keeps checking

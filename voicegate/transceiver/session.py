@@ -11,8 +11,8 @@
    holds the certificate of the offer may still come, over another path. So somebody who merely learnt the ICE password
    cannot take the call.
 3. With the keys media flows. As the DTLS server we have them half a round trip before the client shows its certificate:
-   until then whoever listens hears silence, is not listened to, and gets at most an SCTP INIT. From then on downlink moves to another path only when ICE prefers it *and* an
-   authenticated packet came over it.
+   until then whoever listens hears silence, is not listened to, and gets at most an SCTP INIT. From then on downlink
+   moves to another path only when ICE prefers it *and* an authenticated packet came over it.
 4. SCTP starts with the handshake's end, if the offer has data channels.
 5. The first reason to end wins. The agent is told, gets a moment to finish, then nursery, sockets' entries, timers and
    keys go together.
@@ -278,8 +278,6 @@ class Session:
     def receive_dtls(self, path: Path, data: bytes, entry: bytes, relay: RelayAddress, now: float) -> None:
         """One datagram of the handshake, or of what DTLS carries later."""
         path.received_octets += len(data)
-        if self._sped is not None:
-            self._sped.note_plain(data)
         if self._feed_dtls(path, data, now) and self._drain_dtls(now):
             self._note_authentic(path, entry, relay, now)
             self._prove(path)
@@ -299,7 +297,7 @@ class Session:
                 self._prove(path)
             elif self._feed_dtls(path, event.data, now) and self._dtls is not None:
                 datagrams = self._dtls.datagrams_to_send(now)
-                beside = (beside or []) + self._sped.take_flight(datagrams, answering=path.address)
+                beside = (beside or []) + self._sped.take_flight(datagrams, path.address, answering=True)
         return beside
 
     def _feed_dtls(self, path: Path, data: bytes, now: float) -> bool:
@@ -317,6 +315,8 @@ class Session:
             self._dtls_path = path
             if self._path is not None:
                 self._path = path
+        if self._sped is not None:
+            self._sped.note_received(data)
         self._dtls.receive_datagram(data, path.address, now)
         return True
 
@@ -521,10 +521,12 @@ class Session:
         self._drain_dtls(now)
 
     def _forget_keys(self) -> None:
-        """The keys of an attempt that was not completed are worth nothing any more."""
+        """The keys of an attempt that was not completed are worth nothing any more, nor is what it said."""
         self.rtp = self.audio = self._path = self._channels = None
         self._is_trusted = False
         self._around.clock.remove(self)
+        if self._sped is not None:
+            self._sped.drop_flight()
 
     def _drain_dtls(self, now: float) -> bool:
         """Act on what DTLS says. True when that came from the holder of the offer's certificate."""
@@ -564,7 +566,9 @@ class Session:
         path = self._path or self._dtls_path
         if self._dtls is not None and path is not None:
             datagrams = self._dtls.datagrams_to_send(now)
-            for data in self._sped.take_flight(datagrams) if self._sped is not None else datagrams:
+            if self._sped is not None:
+                datagrams = self._sped.take_flight(datagrams, path.address)
+            for data in datagrams:
                 self._around.send(path, data)
 
     def _refuse(self, failure: ConnectionFailed, now: float) -> None:
@@ -578,8 +582,6 @@ class Session:
             return
         self._dtls = None
         self._forget_keys()
-        if self._sped is not None:
-            self._sped.drop_flight()
         self._handshake_deadline = now + HANDSHAKE_RETRY_S
         self._try_another_path(now)
 
