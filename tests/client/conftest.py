@@ -239,6 +239,7 @@ class SimServer:
     """A `LiteServer` on a SimNet port, and the signaling that leads to it. Its timers are looked at every 10 ms."""
 
     local_host = CLIENT[0]
+    events_id: int | None = None
 
     def __init__(self, net: SimNet, seed: int) -> None:
         self.core = LiteServer(random.Random(seed).randbytes)

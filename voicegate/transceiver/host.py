@@ -54,6 +54,7 @@ class Transceiver:
     ) -> None:
         self.calls: dict[str, Session] = {}
         self.ends: Counter[str] = Counter()
+        self.shortcuts: Counter[str] = Counter()
         self.started = 0
         self.is_draining = False
         self._config = config
@@ -184,6 +185,12 @@ class Transceiver:
             "reason",
         )
         registry.read_counter(
+            "voicegate_transceiver_shortcuts_total",
+            "Ended sessions whose setup was shorter by DTLS in STUN (sped), SCTP in SDP (snap), a known channel (dcid).",
+            lambda: {(name,): self.shortcuts[name] for name in ("sped", "snap", "dcid")},
+            "shortcut",
+        )
+        registry.read_counter(
             "voicegate_transceiver_packets_total",
             "Packets of clients.",
             lambda: {("in",): endpoint.received_packets, ("out",): endpoint.sent_packets},
@@ -228,6 +235,7 @@ class Transceiver:
             self._endpoint.remove(session)
             reason = session.end_reason or EndReason.INTERNAL_ERROR
             self.ends[reason.value] += 1
+            self.shortcuts.update(session.shortcuts)
             log.info("%s: ended: %s %s %s", session.call_id, reason.value, session.end_detail, session.timeline.in_ms())
             log.info("usage %s", json.dumps({"call_id": session.call_id, "reason": reason.value, **session.summary()}))
 

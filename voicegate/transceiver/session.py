@@ -185,8 +185,19 @@ class Session:
             self._say_goodbye(trio.current_time())
 
     def summary(self) -> dict[str, object]:
-        """What the call took and how it went, for the log: setup times, audio, packets, loss, round trip."""
-        return {**self.timeline.in_ms(), **asdict(self.call.usage)}
+        """What the call took and how it went, for the log: setup times, audio, packets, loss, round trip, shortcuts."""
+        return {**self.timeline.in_ms(), **asdict(self.call.usage), "shortcuts": self.shortcuts}
+
+    @property
+    def shortcuts(self) -> list[str]:
+        """What made the setup of this session shorter."""
+        plan = self._parameters.channels
+        used = {
+            "sped": self._sped is not None and self._sped.statistics.carried_in > 0,
+            "snap": plan is not None and plan.peer_init is not None,
+            "dcid": plan is not None and plan.events_id is not None,
+        }
+        return [name for name, is_used in used.items() if is_used]
 
     async def wait_ended(self) -> str:
         """Wait until the session is gone and say why it ended."""
