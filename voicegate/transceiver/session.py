@@ -65,6 +65,7 @@ from voicegate.transceiver.limits import (
     CARRIED_ROUND_TRIP_S,
     CONNECT_LIMIT_S,
     DEFAULT_MAX_CALL_S,
+    HALF_RTT_GUARD_S,
     HANDSHAKE_RETRY_S,
     HANDSHAKE_STALL_S,
     MAX_HANDSHAKES,
@@ -156,6 +157,7 @@ class Session:
         self._is_woken = False
         self._handshakes = 0
         self._handshake_deadline = inf
+        self._early_at = inf
         self._connect_deadline = now + CONNECT_LIMIT_S
         self._expires_at = now + parameters.max_call_s
         self._idle = IdleWatch(call, parameters.idle_limit_s, now)
@@ -385,6 +387,10 @@ class Session:
             if self._channels is not None:
                 self._serve_channels(self._channels.handle_timeout, now)
             self._drain_dtls(now)
+        if now >= self._early_at:
+            self._early_at = inf
+            if self.rtp is None and self._dtls is not None:
+                self._begin_early(self._dtls, now)
         if now >= self._handshake_deadline:
             self._rethink_handshake(now)
         if self.timeline.secured is None and now >= self._connect_deadline:
@@ -434,6 +440,7 @@ class Session:
             self._around.schedule(self, AT_ONCE)
             return
         deadlines = [self._ice.next_timeout(), self._handshake_deadline, self._expires_at, self._idle.deadline]
+        deadlines.append(self._early_at)
         if self._channels is not None:
             deadlines.append(self._channels.next_timeout())
         if self._dtls is not None:
@@ -535,6 +542,7 @@ class Session:
         """The keys of an attempt that was not completed are worth nothing any more, nor is what it said."""
         self.rtp = self.audio = self._path = self._channels = None
         self._is_trusted = False
+        self._early_at = inf
         self._around.clock.remove(self)
         if self._sped is not None:
             self._sped.drop_flight()
@@ -557,8 +565,11 @@ class Session:
                 self._refuse(event, now)
         self._drain_channels(now)
         self._send_dtls(now)
-        if self.rtp is None and self._dtls is not None:
-            self._begin_early(self._dtls, now)
+        if self.rtp is None and self._dtls is not None and self._early_at == inf:
+            if self._sped is not None and self._sped.state is SpedState.ON:
+                self._early_at = now + HALF_RTT_GUARD_S
+            else:
+                self._begin_early(self._dtls, now)
         return is_authentic
 
     def _begin_early(self, dtls: DtlsConnection, now: float) -> None:
@@ -622,7 +633,7 @@ class Session:
             return
         self.timeline.secured = now
         self._is_trusted = True
-        self._handshake_deadline = inf
+        self._handshake_deadline = self._early_at = inf
         if self._sped is not None:
             # As the server: the client's Finished shows that it has all of ours.
             self._sped.settle()
