@@ -121,8 +121,8 @@ class IceAgent:
         self._nominating: CandidatePair | None = None
         self._selected: CandidatePair | None = None
         self._next_consent_at = 0.0
-        # A request stands for its response, which is made when it leaves (see `lite`).
-        self._outgoing: list[tuple[bytes | StunMessage, Addr]] = []
+        # What carries DTLS is made when it leaves: a response (here stands its request) and a check.
+        self._outgoing: list[tuple[bytes | StunMessage | Transaction, Addr]] = []
         self._events: deque[IceEvent] = deque()
 
     # What the owner learns by signaling.
@@ -207,10 +207,7 @@ class IceAgent:
     def datagrams_to_send(self, now: float) -> list[tuple[bytes, Addr]]:
         """The requests and responses that are due, with their destinations."""
         outgoing, self._outgoing = self._outgoing, []
-        return [
-            (self._server.success(item, addr) if isinstance(item, StunMessage) else item, addr)
-            for item, addr in outgoing
-        ]
+        return [(self._seal(item, addr), addr) for item, addr in outgoing]
 
     def next_event(self) -> IceEvent | None:
         """The oldest event not yet taken, or None."""
@@ -237,7 +234,7 @@ class IceAgent:
         if self.state is IceState.ENDED:
             return
         again, timed_out = self._transactions.handle_timeout(now)
-        self._outgoing += [(check.request, check.pair.addr) for check in again]
+        self._outgoing += [(check, check.pair.addr) for check in again]
         for check in timed_out:
             self._fail(check, now)
         self._proceed(now)
@@ -296,12 +293,21 @@ class IceAgent:
             tie_breaker=self._tie_breaker,
             use_candidate=use_candidate,
         )
-        carried = self._dtls_in_stun.attach(message, pair.addr) if self._dtls_in_stun is not None else None
-        # RFC 8445 §7.2.2: the receiver's password is the key.
-        request = message.serialize(remote.pwd.encode())
-        check = Transaction(pair, request, now, rto_s, self.controlling, use_candidate, is_consent, carried)
+        check = Transaction(pair, message, now, rto_s, self.controlling, use_candidate, is_consent)
         self._transactions.add(transaction_id, check)
-        self._outgoing.append((request, pair.addr))
+        self._outgoing.append((check, pair.addr))
+
+    def _seal(self, item: bytes | StunMessage | Transaction, addr: Addr) -> bytes:
+        if isinstance(item, bytes):
+            return item
+        if isinstance(item, StunMessage):
+            return self._server.success(item, addr)
+        if not item.request and self._remote is not None:
+            if self._dtls_in_stun is not None:
+                item.carried = self._dtls_in_stun.attach(item.message, addr)
+            # RFC 8445 §7.2.2: the receiver's password is the key.
+            item.request = item.message.serialize(self._remote.pwd.encode())
+        return item.request
 
     # 3. Answers to our checks.
 
