@@ -1,4 +1,4 @@
-"""Chromium with what shortens setup: DTLS in its checks (SPED), SCTP in its offer (SNAP), a channel it need not announce.
+"""Chromium with what shortens setup: DTLS in its checks (SPED), SCTP in its offer (SNAP), a channel known by its id.
 
 The first two are in the stock browser, and off: field trials turn them on.
 """

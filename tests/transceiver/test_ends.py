@@ -9,10 +9,10 @@ import trio
 import trio.testing
 
 from voicegate.agents.echo import echo
+from voicegate.dtls.limits import HANDSHAKE_LIMIT_S
 from voicegate.sdp import SdpError
 from voicegate.transceiver import host as host_module
 from voicegate.transceiver.ends import EndReason
-from voicegate.dtls.limits import HANDSHAKE_LIMIT_S
 from voicegate.transceiver.host import FullError
 from voicegate.transceiver.limits import CONNECT_LIMIT_S, MAX_NEW_SESSIONS
 

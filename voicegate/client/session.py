@@ -155,7 +155,7 @@ class ClientSession:
     makes setup faster; `events_id` is the id of the channel of events if the server was told it, None to say it there.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a session is made of, all by name
         self,
         *,
         local_candidates: Sequence[Candidate],

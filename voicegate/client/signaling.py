@@ -48,8 +48,8 @@ class Answer:
 
 
 class Signaling(Protocol):
-    """One open way to the server, for one call. `local_host` is the address of our end of it, `events_id` the id that the
-    server is told for the channel of events; None if it is told none."""
+    """One open way to the server, for one call. `local_host` is the address of our end of it, `events_id` the id that
+    the server is told for the channel of events; None if it is told none."""
 
     @property
     def local_host(self) -> str: ...

@@ -1,8 +1,8 @@
 """Interactive Connectivity Establishment, sans-IO: STUN codec, lite agent, full agent, candidates.
 
 Reading order: `stun` (the messages), `binding` (judging and answering a check), `lite` (the server), then `candidate`,
-`checklist`, `transaction` and `agent` (the full agent). `dtls_in_stun` lets both carry DTLS. `username` is all a relay needs. Where and why we leave the
-RFCs: `spec/ice.md`.
+`checklist`, `transaction` and `agent` (the full agent). `dtls_in_stun` lets the checks of both carry DTLS. `username`
+is all a relay needs. Where and why we leave the RFCs: `spec/ice.md`.
 """
 
 from voicegate.ice.agent import IceAgent, IceState

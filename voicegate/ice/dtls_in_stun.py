@@ -21,8 +21,8 @@ neither attribute means that the peer does not, and nothing is attached from the
        └────── neither ──▶ OFF                                           (in DONE, who still asks is still acknowledged)
 
 The object knows neither the handshake nor the path: its owner brings what DTLS says (`take_flight`) and feeds DTLS what
-came (`next_event`, then `note_received`), and the ICE agent that was given it attaches and reads the attributes. It is one for each session,
-not for each path, as DTLS is.
+came (`next_event`, then `note_received`); the ICE agent that was given it attaches and reads the attributes. There is
+one for each session, not for each path, as there is one DTLS.
 """
 
 from collections import deque
@@ -245,6 +245,8 @@ _HEAD_BYTES: Final = 4
 _DTLS: Final = range(20, 64)
 _CHANGE_CIPHER_SPEC: Final = 20
 _HANDSHAKE: Final = 22
+_FORM_AND_EPOCH: Final = 0b1110_0011
+_ENCRYPTED_IN_EPOCH_2: Final = 0b0010_0010
 _CARRYING: Final = frozenset({SpedState.UNKNOWN, SpedState.ON})
 _ATTRIBUTES: Final = frozenset({DTLS_IN_STUN, DTLS_IN_STUN_ACK})
 
@@ -265,4 +267,4 @@ def _is_of_handshake(datagram: bytes) -> bool:
     """Whether a datagram begins with a record of the handshake: in plaintext (RFC 6347 §4.1), or in epoch 2 of DTLS 1.3
     (RFC 9147 §4: 001CSLEE, EE being the epoch). Alerts, acknowledgements and data are not repeated, hence not kept."""
     first = datagram[0]
-    return first in (_CHANGE_CIPHER_SPEC, _HANDSHAKE) or first & 0b1110_0011 == 0b0010_0010
+    return first in (_CHANGE_CIPHER_SPEC, _HANDSHAKE) or first & _FORM_AND_EPOCH == _ENCRYPTED_IN_EPOCH_2

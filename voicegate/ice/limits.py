@@ -12,7 +12,7 @@ MAX_USERNAME_BYTES: Final = 513
 # Parsing an address costs more than the HMAC of a whole check; a peer's is the same in all of its checks.
 CACHED_HOSTS: Final = 4096
 
-# -- DTLS in STUN (dtls_in_stun.py) -------------------------------------------------------------------------------------
+# -- DTLS in STUN (dtls_in_stun.py) ------------------------------------------------------------------------------------
 
 # libwebrtc's bound on the attributes before MESSAGE-INTEGRITY; with it and FINGERPRINT a message has 1220 bytes.
 MAX_SPED_BODY_BYTES: Final = 1168

@@ -3,8 +3,8 @@
 Read it from the outside in: `data_channels.py` is what a session sees; `association.py` and `setup.py` are the state
 machine. Below them the two halves that know nothing of each other: `sending.py` (what is in flight, what is lost;
 `outgoing.py`, `congestion.py`) and `receiving.py` (`received_tsns.py`, `reassembly.py`). Then `stream_reset.py`,
-`cookie.py`, `snap.py`, `outbox.py`, and the codecs `packet.py`, `chunks.py`, `dcep.py`. What we do beside the RFCs, and why, is in
-`spec/sctp.md`.
+`cookie.py`, `snap.py`, `outbox.py`, and the codecs `packet.py`, `chunks.py`, `dcep.py`. What we do beside the RFCs, and
+why, is in `spec/sctp.md`.
 """
 
 from voicegate.sctp.association import SctpAssociation

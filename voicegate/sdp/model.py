@@ -14,8 +14,8 @@ from voicegate.ice import Candidate, IceCredentials
 from voicegate.sdp.description import SessionDescription
 
 SPED_OPTIONS = ("sped", "googspedv1")
-"""How an offer says that its checks will carry DTLS (draft-hancke-webrtc-sped-00): the draft's token, and Chromium's for
-the present version of it."""
+"""How an offer says that its checks will carry DTLS (draft-hancke-webrtc-sped-00): the draft's token, and Chromium's
+for the present version of it."""
 
 OLD_SPED_OPTION = "goog-sped-v1"
 """What Chromium's was before somebody noticed that RFC 8839 §5.6 has no hyphens."""

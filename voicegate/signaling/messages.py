@@ -128,6 +128,8 @@ def encode_event(event: Mapping[str, object]) -> str:
 
 def _parse_offer(fields: dict[str, object]) -> Offer:
     dcid = fields.get("dcid")
+    if isinstance(dcid, float) and dcid.is_integer():
+        dcid = int(dcid)  # JSON, and its schema, have one kind of number: 1.0 is 1.
     if dcid is not None and (type(dcid) is not int or dcid not in CHANNEL_IDS):
         message = f"The member 'dcid' of an offer is a whole number below {CHANNEL_IDS.stop}."
         raise MessageError(ErrorCode.INVALID_FIELD, message)

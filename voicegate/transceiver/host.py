@@ -73,7 +73,7 @@ class Transceiver:
         self._codec = self._keys.hint_codec()
         self._endpoint.use_keys(self._keys)
 
-    def answer(
+    def answer(  # noqa: PLR0913, PLR0917 - what a call is made of
         self,
         offer_sdp: str,
         on_event: Callable[[dict[str, object]], None],
@@ -186,7 +186,7 @@ class Transceiver:
         )
         registry.read_counter(
             "voicegate_transceiver_shortcuts_total",
-            "Ended sessions whose setup was shorter by DTLS in STUN (sped), SCTP in SDP (snap), a known channel (dcid).",
+            "Ended sessions that were set up with DTLS in STUN (sped), SCTP in SDP (snap), a known channel (dcid).",
             lambda: {(name,): self.shortcuts[name] for name in ("sped", "snap", "dcid")},
             "shortcut",
         )
