@@ -42,7 +42,9 @@ async def test_the_first_frame_does_not_wait_for_the_last_flight(
     autojump_clock: trio.testing.MockClock, open_house: OpenHouse
 ) -> None:
     async with open_house(echo) as house:
-        caller, session = house.call()
+        caller = house.caller()
+        session, answer = house.answer(caller.offer("the client"))
+        caller.core.apply_answer(answer, trio.current_time())
         while session.rtp is None:
             await house.pass_time(0.005, caller)
         # Its certificate has not been seen: what goes out is silence.
