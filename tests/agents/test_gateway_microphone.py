@@ -103,6 +103,22 @@ def test_frames_that_were_dropped_here_are_silence() -> None:
     assert microphone.silence_ms == 80
 
 
+def test_many_mutes_do_not_add_up() -> None:
+    pieces: list[bytes] = []
+    microphone = Microphone(pieces.append)
+    now = 0.0
+    for mute in range(200):
+        for index in range(10):
+            now += 0.02
+            microphone.hear(AudioFrame(VOICE, 200 * mute + 20 * index), now)
+        for _ in range(4):
+            now += 0.2
+            microphone.keep_time(now)
+        now += 0.0137
+    microphone.flush()
+    assert abs(len(b"".join(pieces)) / 48 - 1_000 * now) <= 60
+
+
 def test_time_that_stood_still_is_not_made_up_in_full() -> None:
     pieces: list[bytes] = []
     microphone = Microphone(pieces.append)

@@ -113,7 +113,7 @@ class AudioChain:
         usage, rtp = self._call.usage, self._rtp
         usage.packets_in, usage.packets_out = rtp.received_packets, rtp.sent_packets
         usage.packets_lost = max(0, rtp.lost_packets)
-        usage.rtt_ms = None if rtp.round_trip_s is None else 1000 * rtp.round_trip_s
+        usage.rtt_ms = None if rtp.round_trip_s is None else round(1000 * rtp.round_trip_s, 1)
 
     def _listen(self, now: float) -> None:
         while len(self._decoded) < FRAME_OCTETS:

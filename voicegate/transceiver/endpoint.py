@@ -19,13 +19,10 @@ from collections.abc import Callable
 from voicegate.ice import is_binding_request, server_ufrag_untrusted
 from voicegate.net import DatagramEndpoint
 from voicegate.routing import FLOW_KEY_LENGTH, FleetKeys, HopReceiver, HopRefusal, HopSender, unpack_entry
+from voicegate.transceiver.demultiplexing import DTLS_END, DTLS_START, RTP_END, RTP_START, STUN_END
 from voicegate.transceiver.limits import OWNER_SILENCE_S
 from voicegate.transceiver.path import Path, PathOwner, RelayAddress
 from voicegate.transceiver.session import Session
-
-STUN_END = 4
-DTLS_START, DTLS_END = 20, 64
-RTP_START, RTP_END = 128, 192
 
 
 class Endpoint:
@@ -104,7 +101,7 @@ class Endpoint:
             return
         first = payload[0]
         path = self._flows.get(entry[:FLOW_KEY_LENGTH])
-        if first < STUN_END:  # RFC 7983 §7: the first octet tells the protocols apart.
+        if first < STUN_END:
             self._receive_stun(path, entry, payload, relay, now)
         elif path is None:
             self.drops["unknown flow"] += 1

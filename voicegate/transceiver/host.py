@@ -27,7 +27,8 @@ from voicegate.transceiver.endpoint import Endpoint
 from voicegate.transceiver.ends import EndReason
 from voicegate.transceiver.format import AudioFormat
 from voicegate.transceiver.limits import MAX_MESSAGE_OCTETS, MAX_NEW_SESSIONS, MAX_SESSIONS
-from voicegate.transceiver.session import Session, SessionParameters, Surroundings
+from voicegate.transceiver.parameters import SessionParameters, Surroundings
+from voicegate.transceiver.session import Session
 
 log = logging.getLogger(__name__)
 

@@ -23,7 +23,7 @@ from voicegate.transceiver.clock import MediaClock
 from voicegate.transceiver.config import TransceiverConfig
 from voicegate.transceiver.endpoint import Endpoint
 from voicegate.transceiver.host import Transceiver
-from voicegate.transceiver.session import Surroundings
+from voicegate.transceiver.parameters import Surroundings
 
 
 @asynccontextmanager

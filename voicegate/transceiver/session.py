@@ -21,7 +21,7 @@
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from math import inf
 
@@ -30,46 +30,33 @@ import trio
 from voicegate.agents import Agent, Call, run_agent
 from voicegate.dtls import (
     ApplicationData,
-    Certificate,
     ConnectionClosed,
     ConnectionFailed,
     DtlsConnection,
     DtlsRole,
-    Fingerprint,
     HandshakeComplete,
     SrtpKeyingMaterial,
-    SrtpProfile,
 )
-from voicegate.dtls.code_points import ContentType, HandshakeType
-from voicegate.dtls.record import HEADER
-from voicegate.ice import (
-    SPED_DTLS_MTU,
-    ConsentExpired,
-    DtlsAcknowledged,
-    IceLiteAgent,
-    PathRemoved,
-    SpedState,
-)
+from voicegate.ice import SPED_DTLS_MTU, ConsentExpired, DtlsAcknowledged, PathRemoved, SpedState
 from voicegate.realtime import ErrorCode, EventError
 from voicegate.routing import with_flags
 from voicegate.rtp import RtpPacket, RtpSession, is_rtcp
 from voicegate.sctp import Role
 from voicegate.transceiver.audio import AudioChain
-from voicegate.transceiver.channels import ChannelPlan, Channels
-from voicegate.transceiver.clock import MediaClock
+from voicegate.transceiver.channels import Channels
+from voicegate.transceiver.demultiplexing import is_client_hello
 from voicegate.transceiver.ends import EndReason
-from voicegate.transceiver.format import AudioFormat
-from voicegate.transceiver.idle import IdleWatch
+from voicegate.transceiver.lifetime import Lifetime
 from voicegate.transceiver.limits import (
     AGENT_GRACE_S,
     CARRIED_ROUND_TRIP_S,
     CONNECT_LIMIT_S,
-    DEFAULT_MAX_CALL_S,
     HALF_RTT_GUARD_S,
     HANDSHAKE_RETRY_S,
     HANDSHAKE_STALL_S,
     MAX_HANDSHAKES,
 )
+from voicegate.transceiver.parameters import SessionParameters, Surroundings, Timeline
 from voicegate.transceiver.path import ClientAddress, Path, RelayAddress
 
 log = logging.getLogger(__name__)
@@ -78,55 +65,6 @@ AT_ONCE = -inf
 
 PATH_NOTE_INTERVAL_S = 0.5
 """How often media on a path is reported to ICE, which only wants to know that the path is alive."""
-
-
-@dataclass(slots=True)
-class Timeline:
-    """When this session reached each step, on the process clock; None for what did not happen."""
-
-    offered: float
-    checked: float | None = None
-    secured: float | None = None
-    first_audio: float | None = None
-
-    def in_ms(self) -> dict[str, int]:
-        """The steps reached, in milliseconds since the offer."""
-        steps = {"ice_ms": self.checked, "dtls_ms": self.secured, "first_audio_ms": self.first_audio}
-        return {name: round(1000 * (at - self.offered)) for name, at in steps.items() if at is not None}
-
-
-@dataclass(frozen=True, slots=True)
-class SessionParameters:
-    """What signaling negotiated for one session. `channels` is None where the offer has none."""
-
-    call_id: str
-    ice: IceLiteAgent
-    ufrag: str
-    dtls_role: DtlsRole
-    certificate: Certificate
-    peer_fingerprints: tuple[Fingerprint, ...]
-    srtp_profiles: tuple[SrtpProfile, ...]
-    audio: AudioFormat
-    audio_level_extension: int | None
-    ssrc: int
-    cname: str
-    channels: ChannelPlan | None = None
-    max_call_s: float = DEFAULT_MAX_CALL_S
-    idle_limit_s: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What a session uses of its process. Plain calls all of them."""
-
-    send: Callable[[Path, bytes], None]
-    claim: Callable[[Path, float], bool]
-    release: Callable[[Path], None]
-    flush: Callable[[], None]
-    schedule: Callable[["Session", float], None]
-    cancel_timer: Callable[["Session"], None]
-    clock: MediaClock
-    random_bytes: Callable[[int], bytes]
 
 
 class Session:
@@ -159,8 +97,7 @@ class Session:
         self._handshake_deadline = inf
         self._early_at = inf
         self._connect_deadline = now + CONNECT_LIMIT_S
-        self._expires_at = now + parameters.max_call_s
-        self._idle = IdleWatch(call, parameters.idle_limit_s, now)
+        self._lifetime = Lifetime(call, parameters.max_call_s, parameters.idle_limit_s, now)
         self._refused: set[ClientAddress] = set()
         self._next_path_note = 0.0
         self._ended = trio.Event()
@@ -244,7 +181,6 @@ class Session:
             self.audio.count_packets()
         if self.rtp is not None and self._path is not None and self._is_trusted:
             self._around.send(self._path, self.rtp.goodbye(now, time.time()))
-            self._note_usage(self.rtp)
         if self._dtls is not None:
             self._drain_channels(now)
             if self._channels is not None:
@@ -252,12 +188,6 @@ class Session:
                 self._drain_channels(now)
             self._dtls.close(now)
             self._send_dtls(now)
-
-    def _note_usage(self, rtp: RtpSession) -> None:
-        usage = self.call.usage
-        usage.packets_in, usage.packets_out = rtp.received_packets, rtp.sent_packets
-        usage.packets_lost = rtp.lost_packets
-        usage.rtt_ms = None if rtp.round_trip_s is None else round(1000 * rtp.round_trip_s, 1)
 
     # From the network: plain calls of the packet reader.
 
@@ -360,8 +290,7 @@ class Session:
     def _receive_audio(self, rtp: RtpSession, packet: RtpPacket, now: float) -> None:
         if self.timeline.first_audio is None:
             self.timeline.first_audio = now
-        if self._idle.is_on:
-            self._idle.note_packet(packet, self._parameters.audio_level_extension, now)
+        self._lifetime.note_packet(packet, self._parameters.audio_level_extension, now)
         if self.call.is_looped:
             if packet.payload and self._path is not None:
                 frame = rtp.forward_frame(packet, now)
@@ -396,15 +325,14 @@ class Session:
         if self.timeline.secured is None and now >= self._connect_deadline:
             self.end(EndReason.HANDSHAKE_FAILED if self.paths else EndReason.NEVER_CONNECTED, self.end_detail)
             return
-        if now >= self._expires_at:
-            self._expires_at = inf
-            self._expire(EndReason.TOO_LONG, f"A call lasts at most {self._parameters.max_call_s / 60:g} minutes.")
-        if now >= self._idle.deadline and self._idle.is_over(now):
-            self._idle.deadline = inf
-            self._expire(EndReason.IDLE, f"Nothing happened for {self._parameters.idle_limit_s:g} seconds.")
+        over = self._lifetime.why_over(now)
+        if over is not None:
+            reason, message = over
+            # Whoever is attached reads why before the channel closes.
+            self.call.hub.emit(EventError(ErrorCode.SESSION_EXPIRED, message).to_event())
+            self.end(reason)
         if self.rtp is not None and self._is_trusted and self._path is not None and now >= self.rtp.next_report_at:
             self._around.send(self._path, self.rtp.report(now, time.time()))
-            self._note_usage(self.rtp)
         self._arm_timer()
 
     def tick(self, now: float) -> None:
@@ -430,17 +358,11 @@ class Session:
         except Exception as error:
             self.fail(error)
 
-    def _expire(self, reason: EndReason, message: str) -> None:
-        """End the call by the clock; whoever is attached reads why first."""
-        self.call.hub.emit(EventError(ErrorCode.SESSION_EXPIRED, message).to_event())
-        self.end(reason)
-
     def _arm_timer(self) -> None:
         if self._is_woken:
             self._around.schedule(self, AT_ONCE)
             return
-        deadlines = [self._ice.next_timeout(), self._handshake_deadline, self._expires_at, self._idle.deadline]
-        deadlines.append(self._early_at)
+        deadlines = [self._ice.next_timeout(), self._handshake_deadline, self._lifetime.deadline, self._early_at]
         if self._channels is not None:
             deadlines.append(self._channels.next_timeout())
         if self._dtls is not None:
@@ -664,13 +586,3 @@ class Session:
     def _send_media(self, data: bytes) -> None:
         if self._path is not None:
             self._around.send(self._path, data)
-
-
-def is_client_hello(data: bytes) -> bool:
-    """Whether a datagram begins with a ClientHello in the clear, or with a piece of one (RFC 6347 §4.1, §4.2.2)."""
-    return (
-        len(data) > HEADER.size
-        and data[0] == ContentType.HANDSHAKE
-        and data[3:5] == b"\x00\x00"  # the epoch
-        and data[HEADER.size] == HandshakeType.CLIENT_HELLO
-    )

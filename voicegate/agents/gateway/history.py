@@ -80,7 +80,7 @@ class History:
             return None
         if content_index == len(content) == 0:
             content.append({"type": "output_audio"})  # The item is still being made: its parts are not told by items.
-        return content[content_index] if content_index < len(content) else None
+        return content[content_index] if 0 <= content_index < len(content) else None
 
 
 def _without_audio(item: Item) -> Item:

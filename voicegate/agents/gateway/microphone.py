@@ -43,7 +43,8 @@ class Microphone:
         """Send silence if no frame has come for a while, as much as is missing."""
         if self._began_at is None or now - self._heard_at < SILENCE_AFTER_S:
             return
-        behind_ms = int((now - self._began_at) * 1000) - self._sent_ms
+        # The last 20 ms are left to the frame that may come just now, or every mute would add to the offsets.
+        behind_ms = int((now - self._began_at) * 1000) - FRAME_MS - self._sent_ms
         self._be_silent(behind_ms)
 
     def flush(self) -> None:
