@@ -49,7 +49,7 @@ class LiteServer:
         """The answer to an offer, with one candidate."""
         offer = parse_offer(offer_sdp)
         self._offer = offer
-        self._role = DtlsRole.SERVER if setup is Setup.PASSIVE else DtlsRole.CLIENT
+        self._role = DtlsRole.SERVER if (setup or offer.answer_setup) is Setup.PASSIVE else DtlsRole.CLIENT
         self.ice = IceLiteAgent(self.credentials, offer.ice.ufrag, now=now)
         parameters = AnswerParameters(
             ice=self.credentials,
@@ -239,6 +239,7 @@ class SimServer:
     """A `LiteServer` on a SimNet port, and the signaling that leads to it. Its timers are looked at every 10 ms."""
 
     local_host = CLIENT[0]
+    events_id: int | None = None
 
     def __init__(self, net: SimNet, seed: int) -> None:
         self.core = LiteServer(random.Random(seed).randbytes)

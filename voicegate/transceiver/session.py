@@ -1,6 +1,7 @@
 """One session: a client, its paths, its secured media, its agent. Its lifetime is the lifetime of one nursery.
 
     receive_stun ─▶ IceLiteAgent ─▶ paths: answered, claimed, (selected)
+                       ⇅ DTLS inside of checks
     receive_dtls ─▶ DtlsConnection ─▶ keys ─▶ RtpSession
                                    └▶ application data ─▶ Channels ─▶ EventHub of the Call
     receive_media ▶ RtpSession ─▶ loop back | AudioChain ─▶ Call ─▶ agent
@@ -9,8 +10,9 @@
 2. A handshake whose certificate does not match the offer's fingerprint disqualifies the path, not the session: whoever
    holds the certificate of the offer may still come, over another path. So somebody who merely learnt the ICE password
    cannot take the call.
-3. With the keys media flows. From then on downlink moves to another path only when ICE prefers it *and* an
-   authenticated packet came over it.
+3. With the keys media flows. As the DTLS server we have them half a round trip before the client shows its certificate:
+   until then whoever listens hears silence, is not listened to, and gets at most an SCTP INIT. From then on downlink
+   moves to another path only when ICE prefers it *and* an authenticated packet came over it.
 4. SCTP starts with the handshake's end, if the offer has data channels.
 5. The first reason to end wins. The agent is told, gets a moment to finish, then nursery, sockets' entries, timers and
    keys go together.
@@ -35,11 +37,11 @@ from voicegate.dtls import (
     HandshakeComplete,
     SrtpKeyingMaterial,
 )
-from voicegate.ice import ConsentExpired, PathRemoved
+from voicegate.ice import SPED_DTLS_MTU, ConsentExpired, DtlsAcknowledged, PathRemoved, SpedState
 from voicegate.realtime import ErrorCode, EventError
 from voicegate.routing import with_flags
 from voicegate.rtp import RtpPacket, RtpSession, is_rtcp
-from voicegate.sctp import Role, SctpSettings
+from voicegate.sctp import Role
 from voicegate.transceiver.audio import AudioChain
 from voicegate.transceiver.channels import Channels
 from voicegate.transceiver.demultiplexing import is_client_hello
@@ -47,7 +49,9 @@ from voicegate.transceiver.ends import EndReason
 from voicegate.transceiver.lifetime import Lifetime
 from voicegate.transceiver.limits import (
     AGENT_GRACE_S,
+    CARRIED_ROUND_TRIP_S,
     CONNECT_LIMIT_S,
+    HALF_RTT_GUARD_S,
     HANDSHAKE_RETRY_S,
     HANDSHAKE_STALL_S,
     MAX_HANDSHAKES,
@@ -80,15 +84,18 @@ class Session:
         self._parameters = parameters
         self._around = surroundings
         self._ice = parameters.ice
+        self._sped = parameters.ice.dtls_in_stun
         self._dtls_role = parameters.dtls_role
         self._dtls: DtlsConnection | None = None
         self._dtls_path: Path | None = None
         self._path: Path | None = None
         self._channels: Channels | None = None
+        self._is_trusted = False  # whether the keys are shared with the holder of the offer's certificate
         self._serves_channels = False
         self._is_woken = False
         self._handshakes = 0
         self._handshake_deadline = inf
+        self._early_at = inf
         self._connect_deadline = now + CONNECT_LIMIT_S
         self._lifetime = Lifetime(call, parameters.max_call_s, parameters.idle_limit_s, now)
         self._refused: set[ClientAddress] = set()
@@ -117,8 +124,19 @@ class Session:
             self._say_goodbye(trio.current_time())
 
     def summary(self) -> dict[str, object]:
-        """What the call took and how it went, for the log: setup times, audio, packets, loss, round trip."""
-        return {**self.timeline.in_ms(), **asdict(self.call.usage)}
+        """What the call took and how it went, for the log: setup times, audio, packets, loss, round trip, shortcuts."""
+        return {**self.timeline.in_ms(), **asdict(self.call.usage), "shortcuts": self.shortcuts}
+
+    @property
+    def shortcuts(self) -> list[str]:
+        """What made the setup of this session shorter."""
+        plan = self._parameters.channels
+        used = {
+            "sped": self._sped is not None and self._sped.statistics.carried_in > 0,
+            "snap": plan is not None and plan.peer_init is not None,
+            "dcid": plan is not None and plan.events_id is not None,
+        }
+        return [name for name, is_used in used.items() if is_used]
 
     async def wait_ended(self) -> str:
         """Wait until the session is gone and say why it ended."""
@@ -161,7 +179,7 @@ class Session:
         self._around.cancel_timer(self)
         if self.audio is not None:
             self.audio.count_packets()
-        if self.rtp is not None and self._path is not None:
+        if self.rtp is not None and self._path is not None and self._is_trusted:
             self._around.send(self._path, self.rtp.goodbye(now, time.time()))
         if self._dtls is not None:
             self._drain_channels(now)
@@ -188,7 +206,14 @@ class Session:
                 self._around.claim(path, now)
             if self.timeline.checked is None:
                 self.timeline.checked = now
+        beside = self._receive_carried(path, now)
         self._drain_ice(now, path)
+        if beside is not None:
+            for datagram in beside:
+                self._around.send(path, datagram)
+            if self._drain_dtls(now):
+                self._note_authentic(path, entry, relay, now)
+                self._prove(path)
         if self._dtls is None and self._dtls_role is DtlsRole.CLIENT and self._may_handshake(path):
             self._start_handshake(path, now)
         self._arm_timer()
@@ -196,28 +221,53 @@ class Session:
     def receive_dtls(self, path: Path, data: bytes, entry: bytes, relay: RelayAddress, now: float) -> None:
         """One datagram of the handshake, or of what DTLS carries later."""
         path.received_octets += len(data)
-        if path.address in self._refused:
-            return
-        if self._dtls is None:
-            self._start_handshake(path, now)
-        dtls = self._dtls
-        if dtls is None:
-            return
-        if self.rtp is None:
-            if path is not self._dtls_path and is_client_hello(data):
-                return  # Somebody else's: no handshake survives two of them. Whoever is serious says it again.
-            self._dtls_path = path  # Before the keys exist we answer where the handshake comes from.
-        dtls.receive_datagram(data, path.address, now)
-        if self._drain_dtls(now):
+        if self._feed_dtls(path, data, now) and self._drain_dtls(now):
             self._note_authentic(path, entry, relay, now)
             self._prove(path)
         self._arm_timer()
+
+    def _receive_carried(self, path: Path, now: float) -> list[bytes] | None:
+        """What the check that came over `path` carried for DTLS, and named as received.
+
+        What DTLS says to it rides in the response to the check. Returned are the datagrams that find no room there;
+        None if there was nothing.
+        """
+        if self._sped is None or not path.is_claimed:
+            return None
+        beside: list[bytes] | None = None
+        while (event := self._sped.next_event()) is not None:
+            if isinstance(event, DtlsAcknowledged):
+                self._prove(path)
+            elif self._feed_dtls(path, event.data, now) and self._dtls is not None:
+                datagrams = self._dtls.datagrams_to_send(now)
+                beside = (beside or []) + self._sped.take_flight(datagrams, path.address, answering=True)
+        return beside
+
+    def _feed_dtls(self, path: Path, data: bytes, now: float) -> bool:
+        """Give one datagram to DTLS, unless it is of no use."""
+        if path.address in self._refused:
+            return False
+        if self._dtls is None:
+            self._start_handshake(path, now)
+        if self._dtls is None:
+            return False
+        if not self._is_trusted:
+            if path is not self._dtls_path and is_client_hello(data):
+                return False  # Somebody else's: no handshake survives two of them. Whoever is serious says it again.
+            # Before there is trust we answer where the handshake comes from.
+            self._dtls_path = path
+            if self._path is not None:
+                self._path = path
+        if self._sped is not None:
+            self._sped.note_received(data)
+        self._dtls.receive_datagram(data, path.address, now)
+        return True
 
     def receive_media(self, path: Path, data: bytes, entry: bytes, relay: RelayAddress, now: float) -> None:
         """One SRTP or SRTCP packet: the hot path."""
         path.received_octets += len(data)
         rtp = self.rtp
-        if rtp is None:
+        if rtp is None or not self._is_trusted:
             self.early_media += 1
             return
         if is_rtcp(data):
@@ -266,6 +316,10 @@ class Session:
             if self._channels is not None:
                 self._serve_channels(self._channels.handle_timeout, now)
             self._drain_dtls(now)
+        if now >= self._early_at:
+            self._early_at = inf
+            if self.rtp is None and self._dtls is not None:
+                self._begin_early(self._dtls, now)
         if now >= self._handshake_deadline:
             self._rethink_handshake(now)
         if self.timeline.secured is None and now >= self._connect_deadline:
@@ -277,7 +331,7 @@ class Session:
             # Whoever is attached reads why before the channel closes.
             self.call.hub.emit(EventError(ErrorCode.SESSION_EXPIRED, message).to_event())
             self.end(reason)
-        if self.rtp is not None and self._path is not None and now >= self.rtp.next_report_at:
+        if self.rtp is not None and self._is_trusted and self._path is not None and now >= self.rtp.next_report_at:
             self._around.send(self._path, self.rtp.report(now, time.time()))
         self._arm_timer()
 
@@ -288,7 +342,10 @@ class Session:
             self._around.clock.remove(self)
             return
         try:
-            self.audio.speak(now)
+            if self._is_trusted:
+                self.audio.speak(now)
+            else:
+                self.audio.keep_warm(now)
         except Exception as error:
             self.fail(error)
 
@@ -305,13 +362,13 @@ class Session:
         if self._is_woken:
             self._around.schedule(self, AT_ONCE)
             return
-        deadlines = [self._ice.next_timeout(), self._handshake_deadline, self._lifetime.deadline]
+        deadlines = [self._ice.next_timeout(), self._handshake_deadline, self._lifetime.deadline, self._early_at]
         if self._channels is not None:
             deadlines.append(self._channels.next_timeout())
         if self._dtls is not None:
             deadlines.append(self._dtls.next_timeout())
         deadlines.append(self._connect_deadline if self.timeline.secured is None else inf)
-        if self.rtp is not None:
+        if self.rtp is not None and self._is_trusted:
             deadlines.append(self.rtp.next_report_at)
         self._around.schedule(self, min(deadline for deadline in deadlines if deadline is not None))
 
@@ -350,11 +407,15 @@ class Session:
 
     # Data channels: SCTP inside DTLS.
 
-    def _open_channels(self, settings: SctpSettings, now: float) -> None:
-        # RFC 8832 §6: the DTLS client's channels have even numbers.
-        role = Role.CLIENT if self._dtls_role is DtlsRole.CLIENT else Role.SERVER
-        self._channels = Channels(self.call, role, settings, self._around.random_bytes, self._wake)
-        self._channels.start(now)
+    def _open_channels(self, now: float) -> None:
+        plan = self._parameters.channels
+        if plan is None:
+            return
+        if self._channels is None:
+            # RFC 8832 §6: the DTLS client's channels have even numbers.
+            role = Role.CLIENT if self._dtls_role is DtlsRole.CLIENT else Role.SERVER
+            self._channels = Channels(self.call, role, plan, self._around.random_bytes, self._wake)
+        self._serve_channels(self._channels.start if self._is_trusted else self._channels.knock, now)
 
     def _serve_channels(self, serve: Callable[[float], None], now: float) -> None:
         """What the channels give rise to meanwhile leaves with what follows, and needs no wake-up of its own."""
@@ -373,8 +434,9 @@ class Session:
     def _drain_channels(self, now: float) -> None:
         self._is_woken = False
         if self._channels is not None and self._dtls is not None:
+            send = self._dtls.send if self._is_trusted else self._dtls.send_half_rtt
             for packet in self._channels.datagrams_to_send(now):
-                self._dtls.send(packet)
+                send(packet)
 
     # DTLS: one attempt at a time.
 
@@ -383,20 +445,29 @@ class Session:
         path.handshakes += 1
         self._handshake_deadline = now + HANDSHAKE_STALL_S
         self._dtls_path = path
-        # The keys of an attempt that was not completed are worth nothing any more.
-        self.rtp = self.audio = self._path = self._channels = None
-        self._around.clock.remove(self)
+        self._forget_keys()
+        is_carried = self._sped is not None and self._sped.state is SpedState.ON
         self._dtls = DtlsConnection(
             self._dtls_role,
             self._parameters.certificate,
             peer_fingerprints=self._parameters.peer_fingerprints,
             srtp_profiles=self._parameters.srtp_profiles,
             random_bytes=self._around.random_bytes,
-            round_trip_s=None,
+            round_trip_s=CARRIED_ROUND_TRIP_S if is_carried else None,
+            handshake_mtu=SPED_DTLS_MTU if is_carried else None,
         )
         if self._dtls_role is DtlsRole.CLIENT:
             self._dtls.start(now)
         self._drain_dtls(now)
+
+    def _forget_keys(self) -> None:
+        """The keys of an attempt that was not completed are worth nothing any more, nor is what it said."""
+        self.rtp = self.audio = self._path = self._channels = None
+        self._is_trusted = False
+        self._early_at = inf
+        self._around.clock.remove(self)
+        if self._sped is not None:
+            self._sped.drop_flight()
 
     def _drain_dtls(self, now: float) -> bool:
         """Act on what DTLS says. True when that came from the holder of the offer's certificate."""
@@ -416,16 +487,32 @@ class Session:
                 self._refuse(event, now)
         self._drain_channels(now)
         self._send_dtls(now)
-        if self.rtp is None and self._dtls is not None and (keys := self._dtls.srtp) is not None:
-            # The peer's certificate is proved and our Finished is on its way, ahead of what follows: the first frame
-            # need not wait one more round trip for the peer's Finished (the reasoning of TLS False Start, RFC 7918).
-            self._open_media(keys, now)
+        if self.rtp is None and self._dtls is not None and self._early_at == inf:
+            if self._sped is not None and self._sped.state is SpedState.ON:
+                self._early_at = now + HALF_RTT_GUARD_S
+            else:
+                self._begin_early(self._dtls, now)
         return is_authentic
+
+    def _begin_early(self, dtls: DtlsConnection, now: float) -> None:
+        """Our Finished is on its way: what is sent behind it need not wait one more round trip for the peer's."""
+        if (keys := dtls.srtp) is not None:
+            # The peer's certificate is proved (the reasoning of TLS False Start, RFC 7918).
+            self._is_trusted = True
+            self._open_media(keys, now)
+        elif (keys := dtls.half_rtt_srtp) is not None:
+            self._open_media(keys, now)
+            self._open_channels(now)
+            self._drain_channels(now)
+            self._send_dtls(now)
 
     def _send_dtls(self, now: float) -> None:
         path = self._path or self._dtls_path
         if self._dtls is not None and path is not None:
-            for data in self._dtls.datagrams_to_send(now):
+            datagrams = self._dtls.datagrams_to_send(now)
+            if self._sped is not None:
+                datagrams = self._sped.take_flight(datagrams, path.address)
+            for data in datagrams:
                 self._around.send(path, data)
 
     def _refuse(self, failure: ConnectionFailed, now: float) -> None:
@@ -438,6 +525,7 @@ class Session:
             self.end(EndReason.HANDSHAKE_FAILED, str(failure.error))
             return
         self._dtls = None
+        self._forget_keys()
         self._handshake_deadline = now + HANDSHAKE_RETRY_S
         self._try_another_path(now)
 
@@ -466,11 +554,14 @@ class Session:
             self.end(EndReason.HANDSHAKE_FAILED, "no SRTP profile in common")
             return
         self.timeline.secured = now
-        self._handshake_deadline = inf
+        self._is_trusted = True
+        self._handshake_deadline = self._early_at = inf
+        if self._sped is not None:
+            # As the server: the client's Finished shows that it has all of ours.
+            self._sped.settle()
         if self.rtp is None:
             self._open_media(complete.srtp, now)
-        if self._parameters.channels is not None:
-            self._open_channels(self._parameters.channels, now)
+        self._open_channels(now)
         log.info("%s: secured with %s, %s", self.call_id, complete.version, complete.srtp.profile.name)
 
     def _open_media(self, keys: SrtpKeyingMaterial, now: float) -> None:
