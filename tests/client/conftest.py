@@ -11,9 +11,10 @@ import pytest
 import trio
 
 from voicegate.client.client import ClientCall
+from voicegate.client.events import SessionEvent
 from voicegate.client.interfaces import Interface
 from voicegate.client.nursery import open_block_nursery
-from voicegate.client.session import ClientSession, SessionEvent
+from voicegate.client.session import ClientSession
 from voicegate.client.signaling import Answer, Message
 from voicegate.dtls import Certificate, DtlsConnection, DtlsRole, HandshakeComplete, SrtpProfile
 from voicegate.ice import Candidate, IceCredentials, IceLiteAgent, PathSelected

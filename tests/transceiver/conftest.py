@@ -16,14 +16,8 @@ import trio
 import trio.testing
 
 from voicegate.agents import Agent
-from voicegate.client.session import (
-    AudioReceived,
-    ClientSession,
-    EventReceived,
-    MediaReady,
-    SessionEvent,
-    SessionFailed,
-)
+from voicegate.client.events import AudioReceived, EventReceived, MediaReady, SessionEvent, SessionFailed
+from voicegate.client.session import ClientSession
 from voicegate.dtls import Certificate
 from voicegate.ice import Candidate
 from voicegate.media import SILENCE_FRAME

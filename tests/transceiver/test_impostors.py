@@ -146,11 +146,11 @@ async def test_what_an_impostor_sends_into_a_secured_session_changes_nothing(
             b"\x80\x6f" + bytes(60),  # RTP
             b"\x80\xc8" + bytes(60),  # RTCP
         ]
-        dtls, path, rtp = session._dtls, session._path, session.rtp
+        dtls, path, rtp = session._handshakes.connection, session.media_path, session.rtp
         for _ in range(3):
             house.line.from_client(("192.0.2.10", source), *datagrams)
             await house.pass_time(1.0, caller, impostor)
-        assert (session._dtls, session._path, session.rtp) == (dtls, path, rtp)
+        assert (session._handshakes.connection, session.media_path, session.rtp) == (dtls, path, rtp)
         assert session.end_reason is None
         assert caller.failures == []
         assert len(caller.audio) > 4.5 / 0.02
@@ -178,8 +178,8 @@ async def test_a_wrong_fingerprint_ends_in_handshake_failed(
         # RFC 8122 §6.2: the caller was told by an alert (bad_certificate), not left to guess.
         assert [failure.failure for failure in caller.failures] == [CallFailure.DTLS_FAILED]
         assert "bad_certificate" in caller.failures[0].detail
-        # The client of the handshake shows its certificate last, and hears silence until then. In checks that comes later
-        # than the certificate does here, where nothing takes time.
+        # The client of the handshake shows its certificate last, and hears silence until then. In checks that comes
+        # later than the certificate does here, where nothing takes time.
         media = [data for data in house.line.said[caller.address] if 128 <= data[0] < 192]
         assert (media == []) is (dtls_client != "the client")
         await trio.testing.wait_all_tasks_blocked()

@@ -13,7 +13,7 @@ import trio
 import trio.testing
 
 from voicegate.agents import Call
-from voicegate.client.session import EventReceived, EventsOpened
+from voicegate.client.events import EventReceived, EventsOpened
 from voicegate.ice import SpedState
 from voicegate.transceiver.limits import HALF_RTT_GUARD_S
 

@@ -31,18 +31,11 @@ import trio
 
 from voicegate.client.audio import FRAME_MS, RTP_SAMPLES, Audio, AudioFrame
 from voicegate.client.errors import CallError, CallFailure
+from voicegate.client.events import AudioReceived, EventReceived, EventsOpened, MediaReady, PathFound, SessionFailed
 from voicegate.client.interfaces import Interface, open_interfaces
 from voicegate.client.limits import GOODBYE_S, HEARD_FRAMES, MAX_EVENTS, MAX_LAG_S, MAX_MESSAGES, SIGNALING_LIMIT_S
 from voicegate.client.nursery import open_block_nursery
-from voicegate.client.session import (
-    AudioReceived,
-    ClientSession,
-    EventReceived,
-    EventsOpened,
-    MediaReady,
-    PathFound,
-    SessionFailed,
-)
+from voicegate.client.session import ClientSession
 from voicegate.client.signaling import Message, Signaling, open_signaling
 from voicegate.dtls import Certificate
 from voicegate.errors import LocalError

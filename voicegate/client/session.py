@@ -14,7 +14,7 @@
                      ┌──────── ClientSession ────────────────┐
         datagram ──▶ │ first octet   0..3 ─▶ IceAgent ─▶ path│
                      │             20..63 ─▶ Dtls ────▶ keys │ ──▶ events
-                     │                        └▶ DataChannels│
+                     │                      └▶ ClientChannels│
                      │           128..191 ─▶ RtpSession      │
                      └───────────────────────────────────────┘
 
@@ -26,7 +26,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from voicegate.client.channels import ClientChannels, sctp_init_of
 from voicegate.client.errors import CallError, CallFailure
+from voicegate.client.events import Address, AudioReceived, MediaReady, PathFound, SessionEvent, SessionFailed
 from voicegate.client.limits import CONNECT_LIMIT_S, EARLY_DATAGRAMS, MAX_MESSAGE_OCTETS
 from voicegate.dtls import (
     ApplicationData,
@@ -54,77 +56,14 @@ from voicegate.ice import (
     PathSelected,
     PathValidated,
 )
-from voicegate.rtp import RtpPacket, RtpSession, is_rtcp
-from voicegate.sctp import (
-    ChannelClosed,
-    ChannelOpened,
-    DataChannels,
-    Identity,
-    MessageReceived,
-    Role,
-    SctpError,
-    SctpSettings,
-    init_from_sdp,
-    init_to_sdp,
-)
+from voicegate.rtp import RtpSession, is_rtcp
+from voicegate.sctp import Identity, Role, SctpError
 from voicegate.sdp import Answer, OfferParameters, Setup, build_offer, parse_answer
-
-Address = tuple[str, int]
 
 STUN = range(4)
 DTLS = range(20, 64)
 RTP_AND_RTCP = range(128, 192)
 NO_PROTOCOL = 255
-
-EVENTS_LABEL = "oai-events"
-"""The data channel that carries the events of the Realtime API."""
-
-
-@dataclass(slots=True)
-class PathFound:
-    """The server answered a check sent to `addr`: a network path works."""
-
-    addr: Address
-
-
-@dataclass(slots=True)
-class MediaReady:
-    """The handshake is complete and audio may flow."""
-
-    dtls_version: str
-    cipher_suite: str
-    srtp_profile: SrtpProfile
-
-
-@dataclass(slots=True)
-class AudioReceived:
-    """One authenticated RTP packet that arrived at `now`."""
-
-    packet: RtpPacket
-    now: float
-
-
-@dataclass(slots=True)
-class EventsOpened:
-    """The channel of events is open; `send_event` works."""
-
-
-@dataclass(slots=True)
-class EventReceived:
-    """One message on the channel of events."""
-
-    text: str
-
-
-@dataclass(slots=True)
-class SessionFailed:
-    """The session is over, and nobody wanted that yet."""
-
-    failure: CallFailure
-    detail: str
-
-
-SessionEvent = PathFound | MediaReady | AudioReceived | EventsOpened | EventReceived | SessionFailed
 
 
 class SessionState(Enum):
@@ -144,7 +83,6 @@ class SessionStatistics:
     dropped_unknown_protocol: int = 0
     dropped_not_in_call: int = 0
     dropped_early: int = 0
-    unknown_messages: int = 0
 
 
 class ClientSession:
@@ -187,8 +125,7 @@ class ClientSession:
         self._valid_paths: set[Address] = set()
         self._path: Address | None = None
         self._dtls: DtlsConnection | None = None
-        self._channels: DataChannels | None = None
-        self._events_channel: int | None = None
+        self._channels: ClientChannels | None = None
         self._early: list[tuple[bytes, Address]] = []
         self._media: list[bytes] = []
         self._events: deque[SessionEvent] = deque()
@@ -206,7 +143,7 @@ class ClientSession:
                 ssrc=self._ssrc,
                 cname=self._cname,
                 max_message_size=MAX_MESSAGE_OCTETS,
-                sctp_init=init_to_sdp(self._sctp_identity, SctpSettings()) if self._offers_snap else None,
+                sctp_init=sctp_init_of(self._sctp_identity) if self._offers_snap else None,
                 sped=self._offers_sped,
             )
         )
@@ -330,9 +267,9 @@ class ClientSession:
 
         Raises `LocalError` before, for what is larger than the server takes, and when too much waits.
         """
-        if self._channels is None or self._events_channel is None:
+        if self._channels is None:
             raise LocalError("the channel of events is not open: wait for EventsOpened")
-        self._channels.send(self._events_channel, text)
+        self._channels.send_event(text)
 
     def close(self, now: float) -> None:
         """Say goodbye (RTCP BYE, SCTP ABORT, then close_notify) and end. Drain once more afterwards."""
@@ -340,7 +277,7 @@ class ClientSession:
             self._media.append(self.rtp.goodbye(now, now + self._wall_clock_offset_s))
         if self._dtls is not None:
             if self._channels is not None:
-                self._channels.abort("hung up")
+                self._channels.close()
                 self._drain_channels(now)
                 self._channels = None
             self._dtls.close(now)
@@ -486,30 +423,14 @@ class ClientSession:
         application = self._answer.application
         if application is None or self.state is not SessionState.TALKING:
             return
-        self._channels = DataChannels(
-            Role.CLIENT if self._dtls.role is DtlsRole.CLIENT else Role.SERVER,
-            SctpSettings(
-                remote_port=application.sctp_port,
-                peer_maximum_message=application.max_message_size,
-                maximum_inbound_message=MAX_MESSAGE_OCTETS,
-            ),
-            self._random_bytes,
-            self._sctp_identity,
-        )
-        self._channels.open(EVENTS_LABEL, negotiated_id=self._events_id)
-        if self._offers_snap and application.sctp_init is not None:
-            self._establish_channels(self._channels, application.sctp_init, now)
-        else:
-            self._channels.start(now)
-
-    def _establish_channels(self, channels: DataChannels, sctp_init: str, now: float) -> None:
+        role = Role.CLIENT if self._dtls.role is DtlsRole.CLIENT else Role.SERVER
+        self._channels = ClientChannels(role, application, self._sctp_identity, self._random_bytes, self._events_id)
         try:
-            channels.establish(init_from_sdp(sctp_init), now)
+            self._channels.start(now, offered_init=self._offers_snap)
         except SctpError as error:
-            # The server takes the association for established: there is no other way to one.
             self._fail(CallFailure.BAD_ANSWER, f"a=sctp-init: {error}")
-            return
-        self._take_channel_events()
+        else:
+            self._take_channel_events()
 
     def _receive_channel_packet(self, data: bytes, now: float) -> None:
         if self._channels is not None:
@@ -518,16 +439,7 @@ class ClientSession:
 
     def _take_channel_events(self) -> None:
         while self._channels is not None and (event := self._channels.next_event()) is not None:
-            match event:
-                case ChannelOpened(channel, label) if label == EVENTS_LABEL and not event.by_peer:
-                    self._events_channel = channel
-                    self._events.append(EventsOpened())
-                case MessageReceived(channel, str(text)) if channel == self._events_channel:
-                    self._events.append(EventReceived(text))
-                case MessageReceived():
-                    self.statistics.unknown_messages += 1
-                case ChannelClosed(channel) if channel == self._events_channel:
-                    self._events_channel = None
+            self._events.append(event)
 
     def _drain_channels(self, now: float) -> None:
         if self._channels is not None and self._dtls is not None and self.state is SessionState.TALKING:

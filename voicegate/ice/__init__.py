@@ -1,11 +1,11 @@
 """Interactive Connectivity Establishment, sans-IO: STUN codec, lite agent, full agent, candidates.
 
 Reading order: `stun` (the messages), `binding` (judging and answering a check), `lite` (the server), then `candidate`,
-`checklist`, `transaction` and `agent` (the full agent). `dtls_in_stun` lets the checks of both carry DTLS. `username`
-is all a relay needs. Where and why we leave the RFCs: `spec/ice.md`.
+`checklist`, `transaction`, `outbox` and `agent` (the full agent). `dtls_in_stun` lets the checks of both carry DTLS.
+`username` is all a relay needs. Where and why we leave the RFCs: `spec/ice.md`.
 """
 
-from voicegate.ice.agent import IceAgent, IceState
+from voicegate.ice.agent import IceAgent
 from voicegate.ice.candidate import MAX_LOCAL_PREFERENCE, Candidate, CandidateError
 from voicegate.ice.credentials import CredentialsError, IceCredentials
 from voicegate.ice.dtls_in_stun import DtlsAcknowledged, DtlsCarried, DtlsInStun, SpedEvent, SpedState
@@ -14,6 +14,7 @@ from voicegate.ice.events import (
     IceConnected,
     IceEvent,
     IceFailed,
+    IceState,
     IceStatistics,
     PathRemoved,
     PathSelected,

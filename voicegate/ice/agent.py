@@ -25,7 +25,6 @@ leaves by. That is why addresses here never name a local base.
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from enum import Enum
 
 from voicegate.errors import LocalError
 from voicegate.ice.address import Addr, Endpoint, endpoint, is_ip_address, is_ipv6
@@ -39,6 +38,7 @@ from voicegate.ice.events import (
     IceConnected,
     IceEvent,
     IceFailed,
+    IceState,
     IceStatistics,
     PathSelected,
     PathValidated,
@@ -56,6 +56,7 @@ from voicegate.ice.limits import (
     SILENT_S,
     TA_S,
 )
+from voicegate.ice.outbox import Outbox
 from voicegate.ice.stun import (
     BINDING_ERROR,
     BINDING_REQUEST,
@@ -68,14 +69,6 @@ from voicegate.ice.stun import (
     StunMessage,
 )
 from voicegate.ice.transaction import Transaction, Transactions
-
-
-class IceState(Enum):
-    """What the agent is doing, in order."""
-
-    CHECKING = "checking"
-    CONNECTED = "connected"
-    ENDED = "ended"
 
 
 class IceAgent:
@@ -121,8 +114,7 @@ class IceAgent:
         self._nominating: CandidatePair | None = None
         self._selected: CandidatePair | None = None
         self._next_consent_at = 0.0
-        # What carries DTLS is made when it leaves: a response (here stands its request) and a check.
-        self._outgoing: list[tuple[bytes | StunMessage | Transaction, Addr]] = []
+        self._outbox = Outbox(self._server)
         self._events: deque[IceEvent] = deque()
 
     # What the owner learns by signaling.
@@ -206,8 +198,7 @@ class IceAgent:
 
     def datagrams_to_send(self, now: float) -> list[tuple[bytes, Addr]]:
         """The requests and responses that are due, with their destinations."""
-        outgoing, self._outgoing = self._outgoing, []
-        return [(self._seal(item, addr), addr) for item, addr in outgoing]
+        return self._outbox.take(self._remote)
 
     def next_event(self) -> IceEvent | None:
         """The oldest event not yet taken, or None."""
@@ -234,7 +225,8 @@ class IceAgent:
         if self.state is IceState.ENDED:
             return
         again, timed_out = self._transactions.handle_timeout(now)
-        self._outgoing += [(check, check.pair.addr) for check in again]
+        for check in again:
+            self._outbox.check(check)
         for check in timed_out:
             self._fail(check, now)
         self._proceed(now)
@@ -295,19 +287,7 @@ class IceAgent:
         )
         check = Transaction(pair, message, now, rto_s, self.controlling, use_candidate, is_consent)
         self._transactions.add(transaction_id, check)
-        self._outgoing.append((check, pair.addr))
-
-    def _seal(self, item: bytes | StunMessage | Transaction, addr: Addr) -> bytes:
-        if isinstance(item, bytes):
-            return item
-        if isinstance(item, StunMessage):
-            return self._server.success(item, addr)
-        if not item.request and self._remote is not None:
-            if self._dtls_in_stun is not None:
-                item.carried = self._dtls_in_stun.attach(item.message, addr)
-            # RFC 8445 §7.2.2: the receiver's password is the key.
-            item.request = item.message.serialize(self._remote.pwd.encode())
-        return item.request
+        self._outbox.check(check)
 
     # 3. Answers to our checks.
 
@@ -383,10 +363,10 @@ class IceAgent:
         if code is not None:
             response = self._server.error(request, request_bytes, code)
             if response is not None:
-                self._outgoing.append((response, addr))
+                self._outbox.refuse(response, addr)
             return
         self.statistics.requests_answered += 1
-        self._outgoing.append((request, addr))
+        self._outbox.respond(request, addr)
         if self._dtls_in_stun is not None:
             self._dtls_in_stun.receive(request, addr)
         key = endpoint(addr)
