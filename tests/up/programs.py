@@ -76,7 +76,7 @@ class Programs:
         return Program(process, path, json.loads(line))
 
     def transceiver(self, advertise: str, *words: str, agent: str = "echo", **environment: str) -> Program:
-        ports = ["--http-port", "0", "--signal-port", "0", "--hop-port", str(free_port())]
+        ports = ["--http-port", "0", "--signal-port", "0", "--hop-port", str(free_port()), "--peer-port", "0"]
         common = ["--secret", SECRET] if "--secret-file" not in words else []
         return self.start(
             "transceiver", "--advertise", advertise, *ports, *common, "--agent", agent, *words, **environment
