@@ -1,7 +1,7 @@
 """Our own wire contracts: what a ufrag means, what relays and transceivers say to each other, what a relay remembers.
 
-Read `hint` (the ufrag) and `deferred` (one for a session that does not exist yet), then `hop` (the bundle), then `keys`,
-`flow` and `registry`. The pages in `spec/` say the same for implementers in other languages, with test vectors.
+Read `hint` (the ufrag) and `deferred` (one for a session that does not exist yet), then `hop` (the bundle), then
+`keys`, `flow` and `registry`. The pages in `spec/` say the same for implementers in other languages, with test vectors.
 """
 
 from voicegate.routing.deferred import BINDING_LENGTH, DeferredCodec, DeferredHint
