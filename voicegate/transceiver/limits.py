@@ -57,11 +57,12 @@ MAX_UNCONFIRMED = 100
 """Sessions that wait for their offer, beside those that have one. With a round trip of 200 ms this is 500 instant calls
 begun in a second, and a twentieth of the memory of a full process for whoever floods us."""
 
-MATERIALISED_PER_S, MATERIALISED_AT_ONCE = 50.0, 100.0
+MATERIALISED_PER_S, MATERIALISED_AT_ONCE = 50.0, MAX_NEW_SESSIONS // 2
 """First packets that become sessions. Each costs a nursery, an ICE agent and half a millisecond of DTLS: 5 % of a core.
-A process has room for 2,000 calls, so at this pace it is full within a minute."""
+A process has room for 2,000 calls, so at this pace it is full within a minute. However many come in one batch, half of
+the sessions that may wait for their nursery are those of offers."""
 
-MATERIALISED_PER_PREFIX_PER_S, MATERIALISED_AT_ONCE_PER_PREFIX = 10.0, 40.0
+MATERIALISED_PER_PREFIX_PER_S, MATERIALISED_AT_ONCE_PER_PREFIX = 10.0, 20
 """The same from one IPv4 address or IPv6 /64: an office or a carrier's NAT whose people all press the button. Beyond
 it their calls begin the ordinary way."""
 
@@ -69,7 +70,7 @@ MAX_TEMPLATE_PREFIXES = 1_024
 """Prefixes whose pace is remembered, 200 octets each. The overall pace stands behind them."""
 
 MAX_USED_TEMPLATES = 16_384
-"""Templates remembered as used until they expire, some 250 octets each. First packets use up 6,100 at most within the
+"""Templates remembered as used until they expire, some 250 octets each. First packets use up 6,032 at most within the
 lifetime of one (that is their pace); the rest is for offers that come before their first packet."""
 
 MAX_HELD_MEDIA = 25
