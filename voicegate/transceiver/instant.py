@@ -115,6 +115,13 @@ class Templates:
             return TemplateRefusal.NOT_OURS
         return TemplateRefusal.EXPIRED if deferred.expires_at <= self._clock() else deferred
 
+    def slot_untrusted(self, ufrag: bytes) -> int | None:
+        """The slot of a template that has not expired, whoever of our cluster holds that; None for anything else."""
+        deferred = self._codec.open_untrusted(ufrag)
+        if isinstance(deferred, HintRefusal) or deferred.hint.cluster != self._config.cluster:
+            return None
+        return deferred.hint.slot if deferred.expires_at > self._clock() else None
+
     def admit_untrusted(self, ufrag: bytes, check: bytes, host: str, now: float) -> DeferredHint | TemplateRefusal:
         """What a template says whose first check this is: authentic, and not one too many. Never raises."""
         deferred = self.open_untrusted(ufrag)
