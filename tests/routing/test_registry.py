@@ -12,7 +12,7 @@ from voicegate.routing import ConfigurationError, SlotTable, TransceiverRecord, 
 
 T0 = TransceiverRecord("t0", 0, ((0, 63), (128, 191)), 1, ("192.0.2.7", 5000))
 T1 = TransceiverRecord("t1", 0, ((64, 127),), 4, ("2001:db8::7", 5000))
-T2 = TransceiverRecord("t2", 9, ((0, 0),), 255, ("192.0.2.8", 5000))
+T2 = TransceiverRecord("t2", 9, ((0, 0),), 255, ("192.0.2.8", 5000), ("2001:db8::8", 6000))
 FIELDS: dict[str, Any] = {"name": "t", "cluster": 0, "slots": [[0, 1]], "generation": 0, "hop": "192.0.2.7:5000"}
 
 
@@ -47,6 +47,15 @@ def test_a_slot_held_twice_is_refused() -> None:
         SlotTable([T1, TransceiverRecord("t3", 0, ((100, 200),), 1, ("192.0.2.9", 5000))])
 
 
+def test_a_record_knows_its_slots() -> None:
+    assert [slot for slot in range(300) if T0.holds(slot)] == [*range(64), *range(128, 192)]
+
+
+def test_a_record_without_a_peer_address_is_as_it_always_was() -> None:
+    assert "peer" not in T0.to_json()
+    assert T2.to_json()["peer"] == "[2001:db8::8]:6000"
+
+
 def test_records_survive_json() -> None:
     document = json.loads(json.dumps({"transceivers": [record.to_json() for record in (T0, T1, T2)]}))
     assert parse_registry(document).transceivers == (T0, T1, T2)
@@ -58,6 +67,8 @@ def test_records_survive_json() -> None:
         ("name", "", "needs a name"),
         ("cluster", 65_536, "cluster: 65536 is not a number from 0 to 65535"),
         ("cluster", True, "cluster: True"),
+        ("peer", None, "peer: None is not ADDRESS:PORT"),
+        ("peer", "host:1", "peer: 'host:1' is not a numeric ADDRESS:PORT"),
         ("generation", "1", "generation: '1'"),
         ("slots", [], "slots: a list"),
         ("slots", [[3, 1]], "ends before it begins"),

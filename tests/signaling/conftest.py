@@ -51,6 +51,7 @@ from voicegate.signaling import (
     TokenMint,
     WireCall,
 )
+from voicegate.transceiver.clock import MediaClock
 from voicegate.web import load_assets
 
 ANSWER_SDP = "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\n"
@@ -115,6 +116,7 @@ class FakeHost:
         self.completions: list[Completion] = []
         self.agent: Agent = parrot
         self.wire: list[WireCall] = []
+        self.clock = MediaClock()
 
     async def answer(
         self,
@@ -212,7 +214,7 @@ class FakeHost:
             raise self.error
         call = WireCall("rtc_wire", configuration, controller)
         self.wire.append(call)
-        async with call.run(self.agent):
+        async with call.run(self.agent, self.clock):
             yield call
 
     def ready(self) -> bool:
@@ -482,6 +484,7 @@ def serve_http(host: FakeHost, mint: TokenMint, counters: SignalingCounters, nur
         access = Access(mint, counters, ApiKeys(keys), is_open=not keys)
         application = Application(host, site, access, counters, trusted_proxies=trusted_proxies)
         server = HttpServer(application, counters, RealtimeSockets(host, access, counters, trusted_proxies))
+        nursery.start_soon(host.clock.run)
         await nursery.start(lambda task_status: server.serve(listening, tls=tls, task_status=task_status))
         return HttpClient(port)
 

@@ -75,6 +75,15 @@ async def test_a_connection_is_kept_for_the_next_request(http: Any) -> None:
             assert received.startswith(b"HTTP/1.1 200")
 
 
+async def test_a_client_that_is_gone_takes_no_room(http: Any, counters: Any) -> None:
+    for _ in range(10):
+        await http.request("GET", "/live")
+    # Long before they would be given up for asking nothing more.
+    with trio.fail_after(2):
+        while counters.http_connections_open:  # noqa: ASYNC110 - once
+            await trio.sleep(0.01)
+
+
 async def test_https(serve_http: Any, tls: Any) -> None:
     server_context, client_context = tls
     http = await serve_http(tls=server_context)

@@ -7,6 +7,7 @@ import openai
 import pytest
 import trio
 from openai import OpenAI
+from openai.types.realtime import RealtimeSessionCreateRequest
 
 from voicegate.agents import Call
 
@@ -42,12 +43,14 @@ async def test_a_conversation(locked: Any, host: Any) -> None:
         with client(locked) as openai_client, openai_client.realtime.connect(model="gpt-realtime") as connection:
             created = connection.recv()
             assert created.type == "session.created"
+            assert isinstance(created.session, RealtimeSessionCreateRequest)
             assert created.session.model == "gpt-realtime"
             connection.session.update(
                 session={"type": "realtime", "instructions": "Repeat.", "audio": {"input": {"turn_detection": None}}}
             )
             updated = connection.recv()
             assert updated.type == "session.updated"
+            assert isinstance(updated.session, RealtimeSessionCreateRequest)
             assert updated.session.instructions == "Repeat."
             connection.input_audio_buffer.append(audio=b64encode(pcm).decode())
             connection.input_audio_buffer.commit()

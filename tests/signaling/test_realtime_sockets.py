@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.lowlevel
 from trio_websocket import ConnectionClosed, ConnectionRejected, WebSocketConnection, wrap_client_stream
 
 from voicegate.agents import Call
@@ -195,6 +196,72 @@ async def test_a_session_has_a_longest_duration(http: Any, monkeypatch: pytest.M
         code, reason = await closed(websocket)
         assert code == 1001
         assert str(reason).startswith("Your session hit the maximum duration")
+
+
+async def test_a_client_that_does_not_read_is_disconnected(
+    http: Any, host: Any, counters: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("voicegate.signaling.event_socket.CLOSE_LIMIT_S", 0.05)
+    await http.request("POST", "/v1/realtime/calls", SDP, b"v=0")
+    hub = host.calls[0].hub
+    hub.use(Greets(hub))
+    async with await trio.open_tcp_stream("127.0.0.1", http.port) as stream:
+        await stream.send_all(
+            b"GET /v1/realtime?call_id=rtc_0 HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+        )
+        assert (await stream.receive_some()).startswith(b"HTTP/1.1 101")
+        with trio.fail_after(10):
+            while not counters.sockets_ended:
+                hub.emit({"type": "news", "text": "x" * 100_000})
+                await trio.lowlevel.checkpoint()
+    await ended(counters, "slow reader")
+    assert host.calls[0].end_reason is None
+
+
+async def test_over_tls(serve_http: Any, tls: Any) -> None:
+    server_context, client_context = tls
+    http = await serve_http(tls=server_context)
+    stream = await trio.open_ssl_over_tcp_stream(
+        "127.0.0.1", http.port, ssl_context=client_context, https_compatible=True
+    )
+    async with stream, trio.open_nursery() as nursery:
+        websocket = await wrap_client_stream(nursery, stream, "127.0.0.1", "/v1/realtime?model=m")
+        await heard(websocket, "session.created")
+        await websocket.aclose()
+
+
+async def test_a_socket_is_for_the_first_request_of_a_connection(http: Any) -> None:
+    async with await trio.open_tcp_stream("127.0.0.1", http.port) as stream:
+        await stream.send_all(b"GET /live HTTP/1.1\r\nHost: x\r\n\r\n")
+        received = b""
+        while not received.endswith(b"live\n"):
+            received += await stream.receive_some()
+        await stream.send_all(
+            b"GET /v1/realtime?model=m HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+        )
+        assert (await stream.receive_some()).startswith(b"HTTP/1.1 403")
+
+
+@pytest.mark.parametrize(
+    "handshake",
+    [
+        b"Connection: Upgrade\r\n\r\n",
+        b"Connection: Upgrade\r\nSec-WebSocket-Version: 8\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n",
+        b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+        b"Sec-WebSocket-Protocol: \xff\r\n\r\n",
+        b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+        b"Authorization: Bearer ek_\xff\r\n\r\n",
+        b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+        b"\xff\xff\xff\xff\xff\xff",
+    ],
+)
+async def test_hostile_handshakes_end_their_own_connection(http: Any, handshake: bytes) -> None:
+    request = b"GET /v1/realtime?model=m HTTP/1.1\r\nHost: x\r\nUpgrade: WebSocket\r\n"
+    assert b" 200 " not in await http.raw(request + handshake)
+    async with opened(http, "?model=m") as websocket:
+        await heard(websocket, "session.created")
 
 
 # Who gets one.

@@ -65,6 +65,18 @@ async def test_a_transceiver_leases_a_whole_block(server: RedisServer) -> None:
     assert 0 < server.now.pttl(lease_name(7, first // 64)) <= LEASE_S * 1000
 
 
+async def test_anybody_of_the_cluster_may_ask_who_holds_a_slot(server: RedisServer) -> None:
+    taken = await leases_of(server).take("t0", HOP, ("192.0.2.7", 6000))
+    assert taken.peer == ("192.0.2.7", 6000)
+    ((first, last),) = taken.slots
+    for slot in (first, last):
+        assert await leases_of(server).holder(slot) == taken
+    assert await leases_of(server).holder((last + 1) % 65_536) is None
+    assert await leases_of(server, cluster=1).holder(first) is None
+    server.now.set(lease_name(0, first // 64), b"nonsense")
+    assert await leases_of(server).holder(first) is None
+
+
 async def test_hosts_that_start_at_once_never_hold_the_same_block(
     server: RedisServer, shorten: Callable[..., None]
 ) -> None:

@@ -177,6 +177,18 @@ def test_any_transceiver_takes_the_token_of_any_other(programs: Programs, tmp_pa
             assert json.loads(sideband.recv(PATIENCE_S))["session"]["model"] == "m"
 
 
+def test_sockets_are_told_when_the_server_is_stopped(two: Program) -> None:
+    with connect("ws://x/v1/realtime?model=m", sock=connection_to(two, 0), compression=None) as client:
+        assert json.loads(client.recv(PATIENCE_S))["session"]["model"] == "m"
+        assert metric(metrics(two), "voicegate_wire_calls") == 1
+        two.process.send_signal(signal.SIGTERM)
+        with pytest.raises(ConnectionClosed) as closed:
+            client.recv(PATIENCE_S)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1001
+    two.wait()
+
+
 KEY, OTHER = "sk-" + "k" * 30, "sk-" + "o" * 30
 
 

@@ -108,7 +108,7 @@ class HttpServer:
                 return None
             with trio.move_on_after(HTTP_CONNECTION_LIMIT_S):
                 if self._sockets is None:
-                    await self._serve_requests(stream)
+                    await self._serve_requests(RewoundStream(stream, b""))
                     return None
                 with trio.move_on_after(HTTP_HEADER_LIMIT_S) as in_time:
                     head = await _first_head(stream)
@@ -122,17 +122,25 @@ class HttpServer:
         finally:
             self._counters.http_connections_open -= 1
 
-    async def _serve_requests(self, stream: "Stream | RewoundStream") -> None:
+    async def _serve_requests(self, stream: "RewoundStream") -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_close_when_cancelled, stream)
-            await TCPServer(
+            server = TCPServer(
                 self._application,
                 self._config,
                 self._context,
                 ConnectionState({}),
                 stream,  # type: ignore[arg-type]  # annotated as TLS only, made for both
             )
+            nursery.start_soon(_stop_idling_when_ended, stream, server)
+            await server
             nursery.cancel_scope.cancel()
+
+
+async def _stop_idling_when_ended(stream: "RewoundStream", server: TCPServer) -> None:
+    """Spare a client that is gone the wait for its next request: short connections would fill our bound with it."""
+    await stream.ended.wait()
+    await server.idle_task.stop()
 
 
 class RewoundStream(trio.abc.Stream):
@@ -140,6 +148,8 @@ class RewoundStream(trio.abc.Stream):
 
     def __init__(self, stream: Stream, head: bytes) -> None:
         self.below = stream
+        self.ended = trio.Event()
+        """Set when the client has said all it will ever say."""
         self._head = head
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
@@ -149,7 +159,10 @@ class RewoundStream(trio.abc.Stream):
             piece, self._head = self._head[:end], self._head[end:]
             await trio.lowlevel.checkpoint()
             return piece
-        return bytes(await self.below.receive_some(max_bytes))
+        received = bytes(await self.below.receive_some(max_bytes))
+        if not received:
+            self.ended.set()
+        return received
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send everything."""
@@ -181,11 +194,11 @@ async def _first_head(stream: Stream) -> bytes:
     return head
 
 
-async def _close_when_cancelled(stream: "Stream | RewoundStream") -> None:
+async def _close_when_cancelled(stream: RewoundStream) -> None:
     try:
         await trio.sleep_forever()
     finally:
-        below = stream.below if isinstance(stream, RewoundStream) else stream
+        below = stream.below
         transport = below.transport_stream if isinstance(below, trio.SSLStream) else below
         transport.socket.close()
 

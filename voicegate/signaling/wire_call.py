@@ -14,6 +14,7 @@ from voicegate.agents import Agent, Call
 from voicegate.agents.run import run_agent
 from voicegate.realtime import Controller, SessionConfiguration
 from voicegate.signaling.wire_audio import WireAudio
+from voicegate.transceiver.clock import MediaClock
 from voicegate.transceiver.ends import EndReason
 from voicegate.transceiver.limits import AGENT_GRACE_S
 
@@ -26,25 +27,27 @@ class WireCall:
     def __init__(self, call_id: str, configuration: SessionConfiguration, controller: Controller) -> None:
         self.call = Call(call_id, session=configuration, is_wire=True)
         self.end_reason: EndReason | None = None
-        self._audio = WireAudio(self.call)
+        self._audio = WireAudio(self.call, lambda: self.end(EndReason.INTERNAL_ERROR))
         self._client = _Client(controller, self._audio)
         self._ended = trio.Event()
         self._agent_gone = trio.Event()
 
     @asynccontextmanager
-    async def run(self, agent: Agent) -> AsyncIterator[None]:
-        """The call lives within the block; at its end, the agent has a moment to put its things away."""
+    async def run(self, agent: Agent, clock: MediaClock) -> AsyncIterator[None]:
+        """The call lives within the block, by the media clock of the process. At its end, the agent has a moment to put
+        its things away."""
         async with trio.open_nursery() as nursery:
             agent_scope = trio.CancelScope()
             nursery.start_soon(self._run_agent, agent, agent_scope)
             nursery.start_soon(self._hang_up_for_agent)
             if not getattr(agent, "speaks_realtime", False):
                 # An agent that speaks the dialect writes the events of its audio itself.
-                nursery.start_soon(self._audio.play)
+                clock.add(self._audio)
             self.call.hub.attach(self._client)
             try:
                 yield
             finally:
+                clock.remove(self._audio)
                 self.call.hub.detach(self._client)
                 self.end(EndReason.PEER_BYE)
                 agent_scope.deadline = trio.current_time() + AGENT_GRACE_S

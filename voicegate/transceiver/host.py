@@ -74,6 +74,7 @@ class Transceiver:
         self.ends: Counter[str] = Counter()
         self.started = 0
         self.is_draining = False
+        self.clock = surroundings.clock
         self._config = config
         self._keys = keys
         self._codec: HintCodec = keys.hint_codec()

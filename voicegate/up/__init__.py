@@ -2,7 +2,7 @@
 
     supervisor ─┬─ relay process           one public socket for each address and one hop socket for each worker
                 ├─ relay process (spare)
-                ├─ transceiver             one hop socket each; signaling and HTTP sockets are shared by all
+                ├─ transceiver             a hop and a peer socket each; signaling and HTTP sockets are shared by all
                 └─ transceiver
 
 The supervisor opens every socket, lends them to its children, restarts a child that dies, answers for all of them when

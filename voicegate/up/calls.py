@@ -204,7 +204,7 @@ class OwnCalls:
         call = self.wire[call_id] = WireCall(call_id, configuration, controller)
         self._wire_started += 1
         try:
-            async with call.run(self._agent):
+            async with call.run(self._agent, self._transceiver.clock):
                 yield call
         finally:
             del self.wire[call_id]
