@@ -187,18 +187,12 @@ class ClientSession:
         )
 
     def apply_template(self, sdp: str, now: float) -> None:
-        """Take an answer that was fetched before there was an offer (spec/instant.md), and start checking.
-
-        `apply_answer` follows, and until it does nothing that goes wrong ends the session. Raises `CallError`.
-        """
+        """Start with an answer that is older than the offer (spec/instant.md); `apply_answer` follows. Raises as it."""
         self.apply_answer(sdp, now)
         self._is_provisional = True
 
     def apply_answer(self, sdp: str, now: float) -> None:
-        """Take the SDP answer and start checking, or go on if it is for the session that a template has begun.
-
-        Raises `CallError` for one that is no answer to our offer.
-        """
+        """Take the SDP answer and start checking, or go on with what a template has begun. Raises `CallError`."""
         if self.state is not SessionState.OFFERED and not self._is_provisional:
             raise LocalError("an answer was applied already")
         try:
@@ -207,7 +201,7 @@ class ClientSession:
             raise CallError(CallFailure.BAD_ANSWER, str(error)) from error
         if self._is_provisional:
             self._is_provisional = False
-            if self._answer is not None and answer.ice == self._answer.ice and self.state is not SessionState.ENDED:
+            if self._answer and answer.ice == self._answer.ice and self.state is not SessionState.ENDED:
                 return
             self._start_over()
         self._answer = answer
@@ -233,11 +227,9 @@ class ClientSession:
         """Forget whatever a template has begun: nobody is there, or it is somebody else's."""
         self.state = SessionState.OFFERED
         self.rtp = self._ice = self._dtls = self._channels = self._path = self._events_channel = None
-        self._connect_deadline = float("inf")
         self._valid_paths.clear()
-        # What still comes from that session must not be taken for the beginning of the next one.
         self._early.clear()
-        self._early_limit = 0
+        self._early_limit = 0  # What still comes from there must not be taken for the beginning of the next session.
         self._media.clear()
 
     # The five methods.
@@ -504,5 +496,5 @@ class ClientSession:
     def _fail(self, failure: CallFailure, detail: str) -> None:
         if self.state is not SessionState.ENDED:
             self.state = SessionState.ENDED
-            if not self._is_provisional:  # Else the answer to the offer is on its way, and will do without.
+            if not self._is_provisional:  # Else the answer is on its way, and will do without.
                 self._events.append(SessionFailed(failure, detail))
