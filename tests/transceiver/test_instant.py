@@ -63,7 +63,6 @@ def slow(house: House) -> None:
 
 
 def fetch(house: House, caller: Caller, **options: Any) -> Template:
-    house.transceiver.templates._clock = house.transceiver.templates._clock or Clock()
     return house.transceiver.template([[VIP]], sample_sdp=caller.core.offer(), **options)
 
 
