@@ -101,11 +101,11 @@ def test_paths_of_others_are_gone_when_the_client_becomes_known(
     assert drain_events(agent) == [PathSelected(other), PathRemoved(CLIENT_ADDR)]
     assert agent.selected_addr == other
     # Nobody at all is no end either: the client may still come.
-    agent = make.lite(remote_ufrag=None)
-    agent.receive_datagram(checks(), CLIENT_ADDR, 1.0)
-    agent.set_remote_ufrag("late")
-    assert agent.selected_addr is None
+    waiting = make.lite(remote_ufrag=None)
+    waiting.receive_datagram(checks(), CLIENT_ADDR, 1.0)
+    waiting.set_remote_ufrag("late")
+    assert not waiting.selected_addr
     checks.remote_ufrag = "late"
-    agent.receive_datagram(checks(), other, 2.0)
-    assert agent.selected_addr == other
-    assert agent.next_timeout() == 2.0 + CONSENT_LIFETIME_S
+    waiting.receive_datagram(checks(), other, 2.0)
+    assert waiting.selected_addr == other
+    assert waiting.next_timeout() == 2.0 + CONSENT_LIFETIME_S
