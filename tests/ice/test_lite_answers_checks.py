@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from voicegate.ice import IceCredentials, PathSelected, PathValidated, StunMessage
+from voicegate.ice import IceCredentials, PathRemoved, PathSelected, PathValidated, StunMessage
+from voicegate.ice.limits import CONSENT_LIFETIME_S
 from voicegate.ice.stun import BINDING_SUCCESS
 
 CLIENT_ADDR = ("192.0.2.1", 40000)
@@ -84,3 +85,27 @@ def test_a_check_without_priority_or_with_unknown_optional_attributes_is_answere
     agent = make.lite()
     agent.receive_datagram(checks(priority=None, extra={0xC057: bytes(4), 0xC071: b""}), CLIENT_ADDR, 1.0)
     assert agent.statistics.requests_answered == 1
+
+
+def test_paths_of_others_are_gone_when_the_client_becomes_known(
+    make: Any, checks: Any, drain_events: Callable[[Any], list[object]]
+) -> None:
+    agent = make.lite(remote_ufrag=None)
+    checks.remote_ufrag = "anybody"
+    agent.receive_datagram(checks(use_candidate=True), CLIENT_ADDR, 1.0)
+    other = ("192.0.2.77", 7)
+    checks.remote_ufrag = "cliU"
+    agent.receive_datagram(checks(), other, 1.1)
+    drain_events(agent)
+    agent.set_remote_ufrag("cliU")
+    assert drain_events(agent) == [PathSelected(other), PathRemoved(CLIENT_ADDR)]
+    assert agent.selected_addr == other
+    # Nobody at all is no end either: the client may still come.
+    waiting = make.lite(remote_ufrag=None)
+    waiting.receive_datagram(checks(), CLIENT_ADDR, 1.0)
+    waiting.set_remote_ufrag("late")
+    assert not waiting.selected_addr
+    checks.remote_ufrag = "late"
+    waiting.receive_datagram(checks(), other, 2.0)
+    assert waiting.selected_addr == other
+    assert waiting.next_timeout() == 2.0 + CONSENT_LIFETIME_S

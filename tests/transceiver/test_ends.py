@@ -13,7 +13,7 @@ from voicegate.dtls.limits import HANDSHAKE_LIMIT_S
 from voicegate.sdp import SdpError
 from voicegate.transceiver import host as host_module
 from voicegate.transceiver.ends import EndReason
-from voicegate.transceiver.host import FullError
+from voicegate.transceiver.errors import FullError
 from voicegate.transceiver.limits import CONNECT_LIMIT_S, MAX_NEW_SESSIONS
 
 if TYPE_CHECKING:

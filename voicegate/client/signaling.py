@@ -41,10 +41,12 @@ EVENTS_ID = 0
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the server said to the offer. `call_id` is empty where the server names none."""
+    """What the server said to the offer. `call_id` is empty where the server names none; `is_instant` says that this
+    completes the session of a template."""
 
     sdp: str
     call_id: str = ""
+    is_instant: bool = False
 
 
 class Signaling(Protocol):
@@ -73,8 +75,8 @@ async def open_signaling(url: str, ssl_context: ssl.SSLContext | None = None) ->
 
     Raises `CallError` for a URL that is none of ours and for a server that cannot be reached.
     """
-    parts = _parse_url(url)
-    async with _open_stream(parts, ssl_context) as (stream, local_host):
+    parts = parse_url(url)
+    async with open_stream(parts, ssl_context) as (stream, local_host):
         if parts.scheme in ("http", "https"):
             yield HttpSignaling(parts, ssl_context, stream, local_host)
             return
@@ -83,10 +85,11 @@ async def open_signaling(url: str, ssl_context: ssl.SSLContext | None = None) ->
                 yield WebSocketSignaling(await _open_websocket(nursery, parts, stream), parts.netloc, local_host)
         except ConnectionRejected as error:
             # Raised by the reader that trio-websocket starts in the nursery.
-            raise CallError(CallFailure.OFFER_REFUSED, _http_refusal(error.status_code, error.body or b"")) from error
+            raise CallError(CallFailure.OFFER_REFUSED, http_refusal(error.status_code, error.body or b"")) from error
 
 
-def _parse_url(url: str) -> SplitResult:
+def parse_url(url: str) -> SplitResult:
+    """The parts of a signaling URL. Raises `CallError` for a URL that is none of ours."""
     try:
         parts = urlsplit(url)
         known = parts.scheme in DEFAULT_PORTS and parts.hostname and parts.port != 0
@@ -98,7 +101,7 @@ def _parse_url(url: str) -> SplitResult:
 
 
 @asynccontextmanager
-async def _open_stream(parts: SplitResult, ssl_context: ssl.SSLContext | None) -> AsyncIterator[tuple[ByteStream, str]]:
+async def open_stream(parts: SplitResult, ssl_context: ssl.SSLContext | None) -> AsyncIterator[tuple[ByteStream, str]]:
     """A TCP or TLS connection, and the address of our end of it. Closed without ceremony when the block ends."""
     try:
         with _patience(parts):
@@ -229,9 +232,7 @@ class HttpSignaling:
     ) -> None:
         path = parts.path if parts.path not in ("", "/") else CALLS_PATH
         self.local_host = local_host
-        # Not every server of this API knows `dcid`, and one that does not would wait for the channel to be announced.
-        dcid = dict(parse_qsl(parts.query)).get("dcid", "")
-        self.events_id = int(dcid) if dcid.isascii() and dcid.isdecimal() else None
+        self.events_id = events_id_of(parts.query)
         self._parts = parts._replace(path=path, fragment="")
         self._ssl_context = ssl_context
         self._stream = stream
@@ -239,12 +240,13 @@ class HttpSignaling:
 
     async def exchange(self, offer: str) -> Answer:
         """Post `offer`. Raises `CallError` for any status but 2xx, with what the server said about it."""
-        status, headers, body = await _post(self._stream, self._parts, offer.encode())
+        status, headers, body = await post(self._stream, self._parts, offer.encode())
         if not 200 <= status < 300:  # noqa: PLR2004  RFC 9110 §15.3: the successful class
-            raise CallError(CallFailure.OFFER_REFUSED, _http_refusal(status, body))
+            raise CallError(CallFailure.OFFER_REFUSED, http_refusal(status, body))
         self._location = headers.get(b"location", b"").decode("ascii", "replace")
         try:
-            return Answer(body.decode(), self._location.rpartition("/")[2])
+            is_instant = headers.get(b"voicegate-instant") == b"completed"
+            return Answer(body.decode(), self._location.rpartition("/")[2], is_instant)
         except UnicodeDecodeError as error:
             raise CallError(CallFailure.BAD_ANSWER, "the answer is not text") from error
 
@@ -261,19 +263,21 @@ class HttpSignaling:
         if parts.netloc != self._parts.netloc:
             return
         try:
-            async with _open_stream(parts, self._ssl_context) as (stream, _):
-                await _post(stream, parts, b"")
+            async with open_stream(parts, self._ssl_context) as (stream, _):
+                await post(stream, parts, b"")
         except CallError:
             pass
 
 
-async def _post(stream: ByteStream, parts: SplitResult, body: bytes) -> tuple[int, dict[bytes, bytes], bytes]:
+async def post(
+    stream: ByteStream, parts: SplitResult, body: bytes, content_type: str = "application/sdp"
+) -> tuple[int, dict[bytes, bytes], bytes]:
     """The only request on `stream`: (status, headers, body)."""
     connection = h11.Connection(h11.CLIENT)
     headers = {
         "Host": _host_header(parts),
-        "Accept": "application/sdp",
-        "Content-Type": "application/sdp",
+        "Accept": content_type,
+        "Content-Type": content_type,
         "Content-Length": str(len(body)),
         "Connection": "close",
     }
@@ -310,7 +314,16 @@ def _host_header(parts: SplitResult) -> str:
     return parts.netloc.rpartition("@")[2]
 
 
-def _http_refusal(status: int, body: bytes) -> str:
+def events_id_of(query: str) -> int | None:
+    """The id that a URL tells the server for the channel of events.
+
+    Not every server of this API knows `dcid`, and one that does not would wait for the channel to be announced.
+    """
+    dcid = dict(parse_qsl(query)).get("dcid", "")
+    return int(dcid) if dcid.isascii() and dcid.isdecimal() else None
+
+
+def http_refusal(status: int, body: bytes) -> str:
     """`HTTP 503: …`, with the sentence of a JSON error or the beginning of whatever the body says."""
     text = body.decode("utf-8", "replace").strip()
     try:

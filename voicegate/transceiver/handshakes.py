@@ -9,6 +9,8 @@
   others may be, up to `MAX_HANDSHAKES`. An attempt that stalls makes room for one over another path.
 * What DTLS says goes where the handshake comes from, and with SPED inside of checks too. In that case what follows the
   handshake's flight is held back for `HALF_RTT_GUARD_S`.
+* Where the offer comes later than its client (Instant Connect) a handshake goes as far as it can without it: `expect`
+  names the certificate.
 * Keys come in two stages. Half a round trip before the client's certificate they are shared with whoever said the
   ClientHello (`is_trusted` is False), afterwards with the holder of the offer's certificate.
 
@@ -158,6 +160,20 @@ class Handshakes:
             return None
         return self._sped.take_flight(self.connection.datagrams_to_send(now), path.address, answering=True)
 
+    def expect(self, parameters: SessionParameters, now: float) -> bool:
+        """The offer has come at last, and with it whom to let in. True if that is who is here already."""
+        self._parameters = parameters
+        if self.connection is None:
+            return False
+        if self.path not in self._owner.paths.values():
+            # It was somebody else's, who has the same template.
+            self.connection, self._begun, self._deadline = None, 0, inf
+            self._forget_keys()
+            self._try_another_path(now)
+            return False
+        self.connection.set_peer_fingerprints(parameters.peer_fingerprints)
+        return self.drain(now)
+
     def next_timeout(self) -> float:
         """When `handle_timeout` is due."""
         dtls = self.connection.next_timeout() if self.connection is not None else None
@@ -200,7 +216,9 @@ class Handshakes:
                 self._refuse(event, now)
         self._owner.drain_channels(now)
         self.send(now)
-        if not self._has_keys and self.connection is not None and self._early_at == inf:
+        # Without an offer nobody is expected yet, and nothing is said to whoever is here.
+        is_early = bool(self._parameters.peer_fingerprints) and not self._has_keys and self._early_at == inf
+        if is_early and self.connection is not None:
             if self._sped is not None and self._sped.state is SpedState.ON:
                 self._early_at = now + HALF_RTT_GUARD_S
             else:
