@@ -30,6 +30,7 @@ from voicegate.dtls import (
     ApplicationData,
     ConnectionClosed,
     ConnectionFailed,
+    ConnectionState,
     DtlsConnection,
     DtlsRole,
     HandshakeComplete,
@@ -373,8 +374,10 @@ class Session:
     def _drain_channels(self, now: float) -> None:
         self._is_woken = False
         if self._channels is not None and self._dtls is not None:
+            # What nobody acknowledged is repeated to the end, also after the peer's own close_notify.
             for packet in self._channels.datagrams_to_send(now):
-                self._dtls.send(packet)
+                if self._dtls.state is ConnectionState.CONNECTED:
+                    self._dtls.send(packet)
 
     # DTLS: one attempt at a time.
 
