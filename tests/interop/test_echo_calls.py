@@ -24,7 +24,7 @@ def calls_url(voicegate_up: StartVoicegate) -> str:
 
 @pytest.mark.parametrize("peer", ["wrtc_peer", "aiortc_peer"])
 def test_speech_comes_back(peer: str, calls_url: str, run_peer: RunPeer, ears: Ears, speech_wav: Path) -> None:
-    report, (heard,) = run_peer(peer, "--url", calls_url, "--play", speech_wav, "--seconds", CALL_S)
+    report, (heard,) = run_peer(peer, "--url", calls_url, "--events", "--play", speech_wav, "--seconds", CALL_S)
     likeness = ears.compare(ears.read(speech_wav), heard)
     assert likeness.correlation > SAME_SPEECH, likeness
     assert likeness.heard_duration_s == pytest.approx(likeness.said_duration_s, rel=0.1)

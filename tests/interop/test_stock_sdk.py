@@ -5,15 +5,20 @@ connect ─▶ session.updated ─▶ speech in ─▶ a tool call ─▶ audio 
 
 from __future__ import annotations
 
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.conftest import StartVoicegate, Voice
     from tests.interop.conftest import RunPeer
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def types(report: dict[str, Any]) -> list[str]:
@@ -113,3 +118,41 @@ def test_the_parrot_and_the_echo_speak_the_dialect_too(
         if agent == "parrot":
             assert in_order(names, "response.created", "output_audio_buffer.started", "response.done"), names
         assert (errors(report), report["sdkErrors"], report["console"]) == ([], [], [])
+
+
+def test_behind_it_stands_a_realtime_server(
+    voicegate_up: StartVoicegate, run_peer: RunPeer, voice: Voice, tmp_path: Path
+) -> None:
+    """The SDK in front, a server that is strict about the documented protocol behind, and both are content."""
+    words = voice.speak("Tell me a long story please")
+    script = voice.silence(2.0) + words + voice.silence(4.0) + words + voice.silence(6.0)
+    wav = voice.write(tmp_path / "microphone.wav", script)
+    command = [sys.executable, "-m", "tests.realtime_backend", "--json", "--key", "sk-test", "--speech-ms", "8000"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as backend:  # noqa: S603 - our own words
+        assert backend.stdout is not None
+        url = json.loads(backend.stdout.readline())["url"]
+        voicegate = voicegate_up("--agent", url, VOICEGATE_BACKEND_KEY="sk-test")
+        calls = f"{voicegate.http}/v1/realtime/calls"
+        report, (_, heard) = run_peer("browser_peer", "--sdk", calls, "--play", wav, "--seconds", 12)
+        backend.send_signal(signal.SIGINT)
+        said = [json.loads(line) for line in backend.communicate(timeout=10)[0].splitlines()]
+
+    names = types(report)
+    assert in_order(
+        names,
+        "session.created",
+        "session.updated",
+        "input_audio_buffer.speech_started",
+        "input_audio_buffer.committed",
+        "response.created",
+        "output_audio_buffer.started",
+        # Talked over in the middle of eight seconds of tone.
+        "input_audio_buffer.speech_started",
+        "output_audio_buffer.cleared",
+        "conversation.item.truncated",
+    ), names
+    assert "response.output_audio.delta" not in names
+    assert any(heard)
+    assert (errors(report), report["sdkErrors"], report["console"]) == ([], [], [])
+    assert [line for line in said if line["event"] == "violation"] == []
+    assert any(line["event"] == "delta" for line in said)

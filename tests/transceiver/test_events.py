@@ -197,6 +197,21 @@ async def test_a_call_in_which_nothing_happens_ends(
         assert caller.heard_events[-1]["error"]["code"] == "session_expired"
 
 
+async def test_a_caller_whose_last_word_is_all_that_arrives_harms_nobody(
+    autojump_clock: trio.testing.MockClock, open_house: OpenHouse, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with open_house(silent) as house:
+        caller, session = house.call()
+        await house.pass_time(0.5, caller)
+        caller.core.close(trio.current_time())
+        said = [data for data, _ in caller.core.datagrams_to_send(trio.current_time()) if 20 <= data[0] < 64]
+        house.line.from_client(caller.address, said[-1])  # close_notify; SCTP's ABORT before it got lost
+        assert await session.wait_ended() == "dtls closed"
+        await trio.testing.wait_all_tasks_blocked()
+        assert house.is_empty()
+    assert "session failed" not in caplog.text
+
+
 async def test_the_usage_of_a_call_is_one_line_of_json_in_the_log(
     autojump_clock: trio.testing.MockClock, open_house: OpenHouse, caplog: pytest.LogCaptureFixture
 ) -> None:

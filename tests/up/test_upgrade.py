@@ -27,7 +27,7 @@ def test_an_upgrade_loses_no_packet_and_no_flow(
     old = programs.relay(port, hop, *words)
     wait_until(lambda: fetch(f"{old.said['admin']}ready")[0] == 200, "the relay never found anybody")
     assert stat.S_IMODE(os.stat(tmp_path / "upgrade").st_mode) == 0o600
-    with caller(transceiver.said["signal"], 6) as one, caller(transceiver.said["signal"], 6) as two:
+    with caller(transceiver.said["signal"], 10) as one, caller(transceiver.said["signal"], 10) as two:
         wait_until(lambda: transceiver.log().count("secured") == 2, "the calls were never secured")
         for _ in range(2):
             new = programs.relay(port, hop, *words)

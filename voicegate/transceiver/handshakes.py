@@ -26,6 +26,7 @@ from voicegate.dtls import (
     ApplicationData,
     ConnectionClosed,
     ConnectionFailed,
+    ConnectionState,
     DtlsConnection,
     DtlsRole,
     HandshakeComplete,
@@ -237,8 +238,9 @@ class Handshakes:
 
     def send_data(self, data: bytes) -> None:
         """Queue one record of application data. Before there is trust, anybody may be able to read it."""
-        if self.connection is not None:
-            (self.connection.send if self.is_trusted else self.connection.send_half_rtt)(data)
+        if self.connection is None or self.connection.state is ConnectionState.CLOSED:
+            return  # What nobody acknowledged is repeated to the end, also after the peer's own close_notify.
+        (self.connection.send if self.is_trusted else self.connection.send_half_rtt)(data)
 
     # One attempt, from the first keys to the last word.
 

@@ -54,7 +54,7 @@ class Microphone(MediaStreamTrack):
         return frame
 
 
-async def call(url: str, speech: array[int], seconds: float) -> tuple[dict[str, object], array[int]]:
+async def call(url: str, speech: array[int], seconds: float, with_events: bool) -> tuple[dict[str, object], array[int]]:
     """One call; returns the report and what was heard."""
     aioice.ice.get_host_addresses = lambda use_ipv4, use_ipv6: ["127.0.0.1"]  # aioice leaves loopback out
     heard: array[int] = array("h")
@@ -62,10 +62,12 @@ async def call(url: str, speech: array[int], seconds: float) -> tuple[dict[str, 
     connected = asyncio.Event()
     connection = RTCPeerConnection()
     connection.addTrack(Microphone(speech))
-    channel = connection.createDataChannel(EVENTS_LABEL)
-    events = Events(channel.send)
-    channel.on("open", lambda: events.opened(time_line))
-    channel.on("message", events.received)
+    events: Events | None = None
+    if with_events:
+        channel = connection.createDataChannel(EVENTS_LABEL)
+        events = Events(channel.send)
+        channel.on("open", lambda: events.opened(time_line))
+        channel.on("message", events.received)
     listening: list[asyncio.Task[None]] = []
 
     @connection.on("track")
@@ -92,7 +94,7 @@ async def call(url: str, speech: array[int], seconds: float) -> tuple[dict[str, 
         await connected.wait()
     await asyncio.sleep(seconds)
 
-    values: dict[str, object] = dict(time_line.marks_ms) | events.seen()
+    values: dict[str, object] = dict(time_line.marks_ms) | (events.seen() if events else {})
     for entry in (await connection.getStats()).values():
         if entry.type == "inbound-rtp":
             values |= {"received": entry.packetsReceived, "lost": entry.packetsLost}
@@ -119,7 +121,7 @@ async def listen(track: MediaStreamTrack, heard: array[int], time_line: TimeLine
 
 def main() -> None:
     arguments = parse_arguments(__doc__ or "")
-    values, heard = asyncio.run(call(arguments.url, read_speech(arguments.play), arguments.seconds))
+    values, heard = asyncio.run(call(arguments.url, read_speech(arguments.play), arguments.seconds, arguments.events))
     write_recording(arguments.record, heard)
     report(**values, heard_samples=len(heard), heard_rms=round(rms(heard)))
 

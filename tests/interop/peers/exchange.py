@@ -49,6 +49,7 @@ def parse_arguments(description: str) -> argparse.Namespace:
     parser.add_argument("--play", type=Path, help="48 kHz mono 16 bit WAV to speak (default: a 440 Hz tone)")
     parser.add_argument("--record", type=Path, help="write what came back, as such a WAV")
     parser.add_argument("--seconds", type=float, default=5.0, help="length of the call, from connected")
+    parser.add_argument("--events", action="store_true", help="open a data channel for events")
     return parser.parse_args()
 
 

@@ -26,7 +26,7 @@ from tests.interop.peers.exchange import (
 HELD_CHUNKS = 100
 
 
-async def call(url: str, speech: array[int], seconds: float) -> tuple[dict[str, object], array[int]]:
+async def call(url: str, speech: array[int], seconds: float, with_events: bool) -> tuple[dict[str, object], array[int]]:
     """One call; returns the report and what was heard."""
     webrtc.allow_loopback()  # tests run where no other interface exists
     heard: array[int] = array("h")
@@ -36,7 +36,7 @@ async def call(url: str, speech: array[int], seconds: float) -> tuple[dict[str, 
         microphone = webrtc.MediaStreamTrackGenerator("audio")
         connection.add_track(microphone, webrtc.MediaStream())
         (transceiver,) = connection.get_transceivers()
-        events = open_events(connection, time_line)
+        events = open_events(connection, time_line) if with_events else None
 
         async def watch_packets(event: webrtc.RTCTransformEvent) -> None:
             writer = event.transformer.writable.get_writer()
@@ -73,7 +73,7 @@ async def call(url: str, speech: array[int], seconds: float) -> tuple[dict[str, 
         statistics = await connection.get_stats()
         speaking.cancel()
         listening.cancel()
-    values: dict[str, object] = dict(time_line.marks_ms) | events.seen()
+    values: dict[str, object] = dict(time_line.marks_ms) | (events.seen() if events else {})
     for entry in statistics.values():
         match entry:
             case webrtc.RTCInboundRtpStreamStats():
@@ -128,7 +128,7 @@ async def listen(track: webrtc.MediaStreamTrack, heard: array[int]) -> None:
 
 def main() -> None:
     arguments = parse_arguments(__doc__ or "")
-    values, heard = asyncio.run(call(arguments.url, read_speech(arguments.play), arguments.seconds))
+    values, heard = asyncio.run(call(arguments.url, read_speech(arguments.play), arguments.seconds, arguments.events))
     write_recording(arguments.record, heard)
     report(**values, heard_samples=len(heard), heard_rms=round(rms(heard)))
 
