@@ -11,8 +11,8 @@ import shutil
 import sys
 import time
 import urllib.parse
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -22,13 +22,10 @@ import trio
 from playwright.sync_api import Error as PageError
 from playwright.sync_api import Page, sync_playwright
 
+import voicegate.client
 from bench.processes import running
 from tests.interop.peers.browser_peer import FLAGS
 from voicegate.client import CallError, ClientCall, connect
-from voicegate.client.interfaces import Interface, open_interfaces
-from voicegate.client.nursery import open_block_nursery
-from voicegate.client.session import ClientSession
-from voicegate.client.signaling import Signaling, open_signaling
 
 PAGE_CALL = Path(__file__).parent / "peers" / "setup_call.js"
 CALLS_PATH = "/v1/realtime/calls"
@@ -186,67 +183,32 @@ def firefox() -> Iterator[Make]:
 @contextmanager
 def our_client(instant: bool = False) -> Iterator[Make]:
     """In this process, which is warm."""
-    if instant and not hasattr(ClientSession, "apply_template"):
+    if instant and not hasattr(voicegate.client, "fetch_template"):
         raise NotThereError("our client takes no templates: not there yet")
 
     def make(place: Place, count: int) -> Iterator[CallTimes]:
         if instant:
             _require_templates(place.url)
         for _ in range(count):
-            yield trio.run(_one_call, place, _connect_instantly if instant else _connect)
+            yield trio.run(_one_call, place, instant)
 
     yield make
 
 
-def _connect(url: str) -> AbstractAsyncContextManager[ClientCall]:
-    return connect(f"{url}?dcid=0")
-
-
 @asynccontextmanager
-async def _connect_instantly(url: str) -> AsyncIterator[ClientCall]:
-    """As `connect` does, but with a template that was fetched before the click."""
-    template = await trio.to_thread.run_sync(_fetch_template, url)
-    url = f"{url}?{urllib.parse.urlencode({'dcid': 0, 'template': template['ufrag']})}"
-    async with open_signaling(url) as signaling, open_block_nursery() as nursery:
-        with open_interfaces(signaling.local_host) as interfaces:
-            call = _InstantCall(signaling, interfaces, template["answer"])
-            try:
-                await call.start(nursery)
-                yield call
-            finally:
-                await call.hang_up()
+async def _connect(url: str, instant: bool) -> AsyncIterator[ClientCall]:
+    words: dict[str, Any] = {}
+    if instant:
+        words["template"] = await voicegate.client.fetch_template(url)  # type: ignore[attr-defined, unused-ignore]
+    async with connect(url, **words) as call:
+        yield call
 
 
-class _InstantCall(ClientCall):
-    def __init__(self, signaling: Signaling, interfaces: Sequence[Interface], template: str) -> None:
-        super().__init__(signaling, interfaces)
-        self._template = template
-
-    async def start(self, nursery: trio.Nursery) -> None:
-        offer = self._session.offer()
-        self._offer_sent = trio.current_time()
-        apply_template = getattr(self._session, "apply_template")  # noqa: B009 - not every version has it
-        apply_template(self._template, self._offer_sent)
-        self.timeline.answer_ms = self._since_offer()
-        self._drain()
-        for port in self._ports.values():
-            nursery.start_soon(port.run, self)
-        nursery.start_soon(self._timers.run)
-        nursery.start_soon(self._keep_time)
-        answer = await self._signaling.exchange(offer)
-        self.call_id = answer.call_id
-        self._session.apply_answer(answer.sdp, trio.current_time())
-        self._drain()
-        await self._ready.wait()
-        if self._failure is not None:
-            raise self._failure
-
-
-async def _one_call(place: Place, connect_to: Callable[[str], AbstractAsyncContextManager[ClientCall]]) -> CallTimes:
+async def _one_call(place: Place, instant: bool) -> CallTimes:
     marks: dict[str, float] = {}
     times = CallTimes(marks)
     try:
-        async with connect_to(place.url) as call:
+        async with _connect(f"{place.url}?dcid=0", instant) as call:
             with trio.fail_after(CALL_LIMIT_S):
                 async for _ in call.events():
                     marks["event"] = time.monotonic()
@@ -257,6 +219,8 @@ async def _one_call(place: Place, connect_to: Callable[[str], AbstractAsyncConte
             await trio.sleep(place.linger_s)
             times.call = call.call_id
             marks |= _marks_of(call)
+            if instant:
+                marks["applied"] = marks["click"]  # it had the answer before
     except (CallError, trio.TooSlowError) as error:
         print(f"a call of our client failed: {error}", file=sys.stderr)
     return times
