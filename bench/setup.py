@@ -210,6 +210,14 @@ def print_tables(results: list[Result]) -> None:
                 print(f"{row['title']:<50}" + "".join(f"{cell:>14}" for cell in cells) + f"{failed:>10}")
 
 
+def print_errors(results: list[Result]) -> None:
+    """How far off all of that may be."""
+    late, worst = (max(each["line"][name] for each in results) for name in ("late_p99_ms", "late_max_ms"))
+    clock = max(each["clock_error_ms"] for each in results)
+    print(f"\nthe line was late by {late} ms in a hundredth of all packets, by {worst} ms at most;")
+    print(f"the browsers' clocks are known to {clock} ms, in what a browser and the server saw together")
+
+
 def _cell(ms: float | None, rtt_ms: float) -> str:
     if ms is None:
         return "-"
@@ -257,6 +265,8 @@ def measure_all(arguments: argparse.Namespace) -> list[Result]:
         except NotThereError as reason:
             print(f"left out: {variant.title} ({reason})", file=sys.stderr)
     print_tables(results)
+    if results:
+        print_errors(results)
     targets = judge(results)
     print()
     print_targets(targets)

@@ -10,6 +10,7 @@
 import http.client
 import os
 import time
+from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 from urllib.parse import urlsplit
@@ -74,12 +75,12 @@ def measure_answers(sessions: int) -> Result:
         url = ours.said["http"].rstrip("/") + CALLS_PATH
         transceivers = ours.said["processes"]["transceivers"]
         if not sessions:
-            times, share = _probe(url, transceivers)
+            times, own_times, share = _probe(url, transceivers)
         else:
             seconds = str(PROBES * 4 * PROBE_INTERVAL_S)  # more than enough: it is ended when the probes are over
             with running("bench.peers.load_caller", "--calls", str(sessions), "--seconds", seconds, url):
-                times, share = _probe(url, transceivers)
-    hundredths = quantiles(times, n=100, method="inclusive")
+                times, own_times, share = _probe(url, transceivers)
+    hundredths, own = (quantiles(each, n=100, method="inclusive") for each in (times, own_times))
     return {
         "measurement": "offer to answer",
         "echo_sessions": sessions,
@@ -88,17 +89,19 @@ def measure_answers(sessions: int) -> Result:
         "p90_ms": round(1000 * hundredths[89], 3),
         "p99_ms": round(1000 * hundredths[98], 3),
         "max_ms": round(1000 * max(times), 3),
+        "without_queue_p50_ms": round(1000 * own[49], 3),
+        "without_queue_p99_ms": round(1000 * own[98], 3),
         "transceiver_cpu_percent": round(100 * share, 1),
         "at_most_p99_ms": TARGET_ANSWER_P99_MS,
         "reached": 1000 * hundredths[98] <= TARGET_ANSWER_P99_MS,
     }
 
 
-def _probe(url: str, transceivers: list[int]) -> tuple[list[float], float]:
+def _probe(url: str, transceivers: list[int]) -> tuple[list[float], list[float], float]:
     where = urlsplit(url)
     connection = http.client.HTTPConnection(where.hostname or "", where.port)
     certificate = Certificate.generate()
-    times = []
+    times, own_times = [], []
     started, cpu = time.monotonic(), _cpu(transceivers)
     for number in range(PROBES):
         offer = ClientSession(
@@ -108,13 +111,14 @@ def _probe(url: str, transceivers: list[int]) -> tuple[list[float], float]:
             wall_clock_offset_s=0.0,
         ).offer()
         time.sleep(max(0.0, started + number * PROBE_INTERVAL_S - time.monotonic()))
-        before = time.perf_counter()
+        queued, before = _queued_s(transceivers), time.perf_counter()
         response = _post(connection, where.path, offer)
         times.append(time.perf_counter() - before)
+        own_times.append(times[-1] - (_queued_s(transceivers) - queued))
         _post(connection, f"{response.headers['Location']}/hangup", "")
     share = (_cpu(transceivers) - cpu) / (time.monotonic() - started)
     connection.close()
-    return times, share
+    return times, own_times, share
 
 
 def _post(connection: http.client.HTTPConnection, path: str, body: str) -> http.client.HTTPResponse:
@@ -124,6 +128,12 @@ def _post(connection: http.client.HTTPConnection, path: str, body: str) -> http.
     if not 200 <= response.status < 300:
         raise ProgramFailedError(f"{path}: HTTP {response.status}: {said[:200]!r}")
     return response
+
+
+def _queued_s(processes: list[int]) -> float:
+    """How long these processes' main threads, and this one, were ready to run and had no core."""
+    files = [Path("/proc/thread-self/schedstat"), *(Path(f"/proc/{process}/schedstat") for process in processes)]
+    return sum(int(file.read_text().split()[1]) for file in files) / 1e9
 
 
 def _cpu(processes: list[int]) -> float:
@@ -137,8 +147,9 @@ def print_capacity(results: list[Result]) -> None:
         if result["measurement"] == "offer to answer":
             print(
                 f"offer to answer with {result['echo_sessions']} live echo sessions: p50 {result['p50_ms']} ms, "
-                f"p99 {result['p99_ms']} ms, at most {result['max_ms']} ms (transceiver at "
-                f"{result['transceiver_cpu_percent']} % of a core); target p99 {result['at_most_p99_ms']} ms: {verdict}"
+                f"p99 {result['p99_ms']} ms, at most {result['max_ms']} ms; target p99 {result['at_most_p99_ms']} ms: "
+                f"{verdict}\n    without standing in line for a core: p50 {result['without_queue_p50_ms']} ms, "
+                f"p99 {result['without_queue_p99_ms']} ms; transceiver at {result['transceiver_cpu_percent']} % of one"
             )
         else:
             print(

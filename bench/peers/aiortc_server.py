@@ -43,9 +43,11 @@ class VoiceServer:
         self._calls: set[RTCPeerConnection] = set()
         self._names = (f"rtc_{number}" for number in itertools.count())
         self._listening: set[asyncio.Task[None]] = set()
+        self._open: set[asyncio.StreamWriter] = set()
 
     async def serve_http(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve the requests of one HTTP/1.1 connection."""
+        self._open.add(writer)
         try:
             while offer := await _read_body(reader):
                 name = next(self._names)
@@ -58,6 +60,7 @@ class VoiceServer:
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
+            self._open.discard(writer)
             writer.close()
 
     async def _answer(self, offer: str, name: str) -> str:
@@ -88,7 +91,9 @@ class VoiceServer:
         return str(call.localDescription.sdp)
 
     async def close(self) -> None:
-        """End every call."""
+        """End every call and every connection."""
+        for writer in tuple(self._open):
+            writer.close()
         await asyncio.gather(*(call.close() for call in tuple(self._calls)))
 
 
