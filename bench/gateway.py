@@ -26,6 +26,8 @@ time), by the kernel's timestamps on arrival. Beside it stands what the media cl
 import argparse
 import json
 import os
+import signal
+import sys
 import tempfile
 import time
 import urllib.request
@@ -393,6 +395,7 @@ def main() -> None:
     )
     parser.add_argument("--json", metavar="FILE", type=Path, help="write machine and results to this file")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # What was started ends with us.
     Settings.comes_first = arguments.first
     machine = describe() | {"scheduled_first": arguments.first}
     measurements: dict[str, Callable[[], Result]] = {

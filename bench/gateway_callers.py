@@ -36,7 +36,8 @@ from struct import Struct
 import trio
 
 from voicegate.client.audio import FRAME_OCTETS, RTP_SAMPLES, SAMPLE_RATE_HZ
-from voicegate.client.session import AudioReceived, ClientSession, EventsOpened, MediaReady, SessionFailed
+from voicegate.client.events import AudioReceived, EventsOpened, MediaReady, SessionFailed
+from voicegate.client.session import ClientSession
 from voicegate.client.signaling import open_signaling
 from voicegate.dtls import Certificate
 from voicegate.ice import Candidate

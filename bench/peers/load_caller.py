@@ -19,7 +19,8 @@ from array import array
 import trio
 
 from voicegate.client.audio import FRAME_OCTETS, RTP_SAMPLES, SAMPLE_RATE_HZ
-from voicegate.client.session import AudioReceived, ClientSession, MediaReady, SessionEvent, SessionFailed
+from voicegate.client.events import AudioReceived, MediaReady, SessionEvent, SessionFailed
+from voicegate.client.session import ClientSession
 from voicegate.client.signaling import open_signaling
 from voicegate.dtls import Certificate
 from voicegate.ice import Candidate

@@ -13,7 +13,7 @@ import time
 import trio
 
 from bench.peers.load_caller import LoadCall
-from voicegate.client.session import EventsOpened, SessionEvent
+from voicegate.client.events import EventsOpened, SessionEvent
 from voicegate.dtls import Certificate
 from voicegate.net import TimerHeap
 

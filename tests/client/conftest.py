@@ -11,9 +11,10 @@ import pytest
 import trio
 
 from voicegate.client.client import ClientCall
+from voicegate.client.events import SessionEvent
 from voicegate.client.interfaces import Interface
 from voicegate.client.nursery import open_block_nursery
-from voicegate.client.session import ClientSession, SessionEvent
+from voicegate.client.session import ClientSession
 from voicegate.client.signaling import Answer, Message
 from voicegate.dtls import Certificate, DtlsConnection, DtlsRole, HandshakeComplete, SrtpProfile
 from voicegate.ice import Candidate, IceCredentials, IceLiteAgent, PathSelected
@@ -49,7 +50,7 @@ class LiteServer:
         """The answer to an offer, with one candidate."""
         offer = parse_offer(offer_sdp)
         self._offer = offer
-        self._role = DtlsRole.SERVER if setup is Setup.PASSIVE else DtlsRole.CLIENT
+        self._role = DtlsRole.SERVER if (setup or offer.answer_setup) is Setup.PASSIVE else DtlsRole.CLIENT
         self.ice = IceLiteAgent(self.credentials, offer.ice.ufrag, now=now)
         parameters = AnswerParameters(
             ice=self.credentials,
@@ -239,6 +240,7 @@ class SimServer:
     """A `LiteServer` on a SimNet port, and the signaling that leads to it. Its timers are looked at every 10 ms."""
 
     local_host = CLIENT[0]
+    events_id: int | None = None
 
     def __init__(self, net: SimNet, seed: int) -> None:
         self.core = LiteServer(random.Random(seed).randbytes)

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from voicegate.client import CallError, CallFailure
+from voicegate.client.events import AudioReceived, MediaReady, PathFound, SessionFailed
 from voicegate.client.limits import CONNECT_LIMIT_S, EARLY_DATAGRAMS
-from voicegate.client.session import AudioReceived, MediaReady, PathFound, SessionFailed, SessionState
+from voicegate.client.session import SessionState
 from voicegate.dtls import Certificate
 from voicegate.sdp import Setup
 

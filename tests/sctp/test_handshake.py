@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import random
+from base64 import b64encode
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from voicegate.errors import LocalError
 from voicegate.sctp import (
     AssociationLost,
     AssociationState,
     AssociationUp,
+    DataChannels,
+    Identity,
     MessageReceived,
+    Role,
     SctpError,
     SctpReason,
+    SctpSettings,
     StreamMessage,
+    init_from_sdp,
+    init_to_sdp,
 )
 from voicegate.sctp.chunks import ChunkType, Init, parse_causes
 from voicegate.sctp.limits import COOKIE_LIFE_S, MAXIMUM_INIT_RETRANSMISSIONS
@@ -103,6 +113,29 @@ def test_no_init_from_signalling(make_associations: MakeAssociations, text: str)
     one.start(0.0)
     with pytest.raises(LocalError):
         one.establish(b"", 0.0)
+
+
+def test_chromiums_init_from_its_offer() -> None:
+    chunk = init_from_sdp("AQAAHraq880AUAAA/////+UeYvTAAAAEgAgABoLA")
+    assert (len(chunk), chunk[4:8]) == (30, bytes.fromhex("b6aaf3cd"))
+
+
+def test_what_is_signalled_is_what_the_association_says() -> None:
+    identity = Identity.draw(random.Random(1).randbytes)
+    signalled = init_from_sdp(init_to_sdp(identity, SctpSettings()))
+    channels = DataChannels(Role.SERVER, SctpSettings(peer_maximum_message=1), random.Random(2).randbytes, identity)
+    assert channels.local_init == signalled
+
+
+@given(st.text(max_size=600) | st.binary(max_size=400).map(lambda data: b64encode(data).decode()))
+def test_any_signalled_init_is_refused_or_is_one_that_an_association_takes(text: str) -> None:
+    try:
+        chunk = init_from_sdp(text)
+    except SctpError:
+        return
+    channels = DataChannels(Role.SERVER, SctpSettings(), random.Random(1).randbytes)
+    channels.establish(chunk, 0.0)
+    assert channels.state is AssociationState.ESTABLISHED
 
 
 def test_an_init_answer_says_the_same_as_our_init(make_forger: MakeForger) -> None:

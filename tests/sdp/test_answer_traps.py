@@ -170,6 +170,30 @@ def test_we_start_dtls_unless_the_offer_does(chromium: str, answering: Answering
     assert f"a=setup:{answered}" in build_answer(offer, answering()).splitlines()
 
 
+@pytest.mark.parametrize("token", ["sped", "googspedv1", "goog-sped-v1"])
+def test_a_peer_that_brings_its_hello_along_starts_dtls_unless_the_offer_says_otherwise(
+    chromium: str, answering: Answering, token: str
+) -> None:
+    text = chromium.replace("a=ice-options:trickle", f"a=ice-options:trickle {token}")
+    answer = build_answer(parse_offer(text), answering()).splitlines()
+    assert "a=setup:passive" in answer
+    assert "a=ice-options:sped googspedv1" in answer
+    fixed = build_answer(parse_offer(text.replace("setup:actpass", "setup:passive")), answering()).splitlines()
+    assert "a=setup:active" in fixed
+    assert not any(line.startswith("a=ice-options") for line in fixed)
+
+
+def test_our_init_is_told_only_to_who_told_its_own(chromium: str, answering: Answering) -> None:
+    ours = answering(max_message_size=1000, sctp_init="AQAA")
+    assert "a=sctp-init" not in build_answer(parse_offer(chromium), ours)
+    theirs = chromium.replace("a=sctp-port:5000", "a=sctp-init:AQAAHg==\r\na=sctp-port:5000")
+    offer = parse_offer(theirs)
+    assert offer.application is not None
+    assert offer.application.sctp_init == "AQAAHg=="
+    assert "a=sctp-init:AQAA" in build_answer(offer, ours).splitlines()
+    assert "a=sctp-init" not in build_answer(offer, answering(max_message_size=1000))
+
+
 def test_a_role_can_be_chosen_where_the_offer_leaves_it_open(chromium: str, answering: Answering) -> None:
     assert "a=setup:passive" in build_answer(parse_offer(chromium), answering(setup=Setup.PASSIVE))
     active = parse_offer(chromium.replace("setup:actpass", "setup:active"))

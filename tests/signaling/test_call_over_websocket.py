@@ -24,6 +24,13 @@ async def test_an_offer_is_answered(dial: Any, host: Any, counters: Any) -> None
         assert (counters.connections_open, counters.offers_answered) == (1, 1)
 
 
+async def test_an_offer_may_name_the_channel_of_events(dial: Any, host: Any) -> None:
+    async with dial() as client:
+        await client.say(type="offer", sdp="v=0\r\n", dcid=7)
+        assert (await client.hear())["type"] == "answer"
+        assert host.calls[0].context.events_channel == 7
+
+
 async def test_unknown_members_are_ignored(dial: Any) -> None:
     async with dial() as client:
         await client.say(type="offer", sdp="v=0\r\n", colour="green")

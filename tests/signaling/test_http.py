@@ -33,6 +33,19 @@ async def test_an_offer_is_answered_with_201(http: Any, host: Any) -> None:
     host.calls[0].events.send_nowait({"type": "agent", "state": "listening"})
 
 
+async def test_the_channel_of_events_has_the_id_in_dcid(http: Any, host: Any) -> None:
+    for query in ("", "?dcid=0", "?dcid=1023&model=x"):
+        assert (await http.request("POST", f"/v1/realtime/calls{query}", SDP, b"v=0\r\n")).status == 201
+    assert [call.context.events_channel for call in host.calls] == [None, 0, 1023]
+
+
+@pytest.mark.parametrize("dcid", ["", "-1", "1024", "65535", "0x1", "1.0", "%C2%B2", "0" * 300])
+async def test_a_dcid_that_is_no_stream_of_ours_is_400(http: Any, host: Any, dcid: str) -> None:
+    reply = await http.request("POST", f"/v1/realtime/calls?dcid={dcid}", SDP, b"v=0\r\n")
+    assert (reply.status, error_code(reply)) == (400, "invalid_value")
+    assert not host.calls
+
+
 @pytest.mark.parametrize("content_type", ["application/sdp; charset=utf-8", "Application/SDP", " application/sdp "])
 async def test_spellings_of_the_content_type_are_taken(http: Any, content_type: str) -> None:
     reply = await http.request("POST", "/v1/realtime/calls", {"Content-Type": content_type.strip()}, b"v=0")

@@ -29,6 +29,7 @@ nearly_messages = st.fixed_dictionaries(
     {"type": st.sampled_from(["offer", "candidate", "bye", "answer", "Offer", ""]) | json_values},
     optional={
         "sdp": st.just("v=0\r\n") | st.text(max_size=50) | json_values,
+        "dcid": st.integers(-2, 1026) | json_values,
         "candidate": st.just("candidate:1 …") | st.none() | json_values,
         "sdpMid": json_values,
         "reason": st.text(max_size=50) | json_values,

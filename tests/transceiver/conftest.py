@@ -16,14 +16,8 @@ import trio
 import trio.testing
 
 from voicegate.agents import Agent
-from voicegate.client.session import (
-    AudioReceived,
-    ClientSession,
-    EventReceived,
-    MediaReady,
-    SessionEvent,
-    SessionFailed,
-)
+from voicegate.client.events import AudioReceived, EventReceived, MediaReady, SessionEvent, SessionFailed
+from voicegate.client.session import ClientSession
 from voicegate.dtls import Certificate
 from voicegate.ice import Candidate
 from voicegate.media import SILENCE_FRAME
@@ -51,6 +45,8 @@ STEP_S = 0.005
 
 ClientAddress: TypeAlias = tuple[str, int]
 CERTIFICATE = Certificate.generate()
+
+IN_CHECKS = "the client, in its checks"
 
 
 def no(data: bytes) -> bool:
@@ -171,6 +167,11 @@ class Caller:
         return [event for event in self.events if isinstance(event, AudioReceived)]
 
     @property
+    def words(self) -> list[AudioReceived]:
+        """What came besides silence, which is all that somebody may hear before he has shown his certificate."""
+        return [event for event in self.audio if event.packet.payload != SILENCE_FRAME]
+
+    @property
     def heard_events(self) -> list[dict[str, Any]]:
         """What came over the channel of events."""
         return [json.loads(event.text) for event in self.events if isinstance(event, EventReceived)]
@@ -182,6 +183,12 @@ class Caller:
     @property
     def failures(self) -> list[SessionFailed]:
         return [event for event in self.events if isinstance(event, SessionFailed)]
+
+    def offer(self, dtls_client: str = IN_CHECKS) -> str:
+        """An offer that leads to this."""
+        self.core._offers_sped = dtls_client == IN_CHECKS
+        offer = self.core.offer()
+        return offer.replace("a=setup:actpass", "a=setup:active") if dtls_client == "the client" else offer
 
     def impersonate(self, other: "Caller") -> None:
         """Know everything that signaling said to somebody else: both ICE credentials."""
@@ -295,6 +302,12 @@ async def open_house_with(agent: Agent, **settings: Any) -> AsyncIterator[House]
     async with run_transceiver(config, line, agent) as transceiver:
         await trio.testing.wait_all_tasks_blocked()
         yield House(line, transceiver, [])
+
+
+@pytest.fixture(params=["the transceiver", "the client", IN_CHECKS])
+def dtls_client(request: pytest.FixtureRequest) -> str:
+    """Who says ClientHello: what we choose if the offer lets us, what an offer may want, and what SPED makes of it."""
+    return str(request.param)
 
 
 @pytest.fixture

@@ -42,10 +42,10 @@ async def test_a_defect_ends_the_session_it_shows_in(
         await house.pass_time(1.0, caller, other)
         assert session.rtp is not None
         assert session.audio is not None
-        assert session._dtls is not None
+        assert session._handshakes.connection is not None
         owner, name = {
             "media": (session.rtp, "receive_rtp"),
-            "dtls": (session._dtls, "receive_datagram"),
+            "dtls": (session._handshakes.connection, "receive_datagram"),
             "stun": (session._ice, "receive_datagram"),
             "tick": (session.audio, "speak"),
             "tock": (session.audio, "listen"),
@@ -77,7 +77,7 @@ async def test_a_defect_in_the_farewell_leaves_nothing_behind(
         caller, session = house.call()
         other, other_session = house.call(41_000)
         await house.pass_time(1.0, caller, other)
-        owner = {"goodbye": session.rtp, "close": session._dtls}[what]
+        owner = {"goodbye": session.rtp, "close": session._handshakes.connection}[what]
         monkeypatch.setattr(type(owner), what, _for_one(owner, getattr(type(owner), what)))
         session.end(EndReason.HUNG_UP)
         with trio.fail_after(5):

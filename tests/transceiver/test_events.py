@@ -146,7 +146,8 @@ async def test_other_channels_are_the_agents_own(autojump_clock: trio.testing.Mo
     async with open_house(answering) as house:
         caller, _ = house.call()
         await house.pass_time(0.5, caller)
-        channels: Any = caller.core._channels
+        assert caller.core._channels is not None
+        channels: Any = caller.core._channels.sctp
         mine = channels.open("telemetry")
         channels.send(mine, b"17")
         answers: list[MessageReceived] = []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
 import trio
 import trio.testing
 
@@ -165,15 +164,12 @@ async def test_an_address_whose_owner_is_silent_passes_on(
         assert len(successor.audio) - heard > 40
 
 
-@pytest.mark.parametrize("client_is_active", [False, True])
 async def test_an_unproven_address_is_sent_three_times_what_came_at_most(
-    autojump_clock: trio.testing.MockClock, open_house: OpenHouse, client_is_active: bool
+    autojump_clock: trio.testing.MockClock, open_house: OpenHouse, dtls_client: str
 ) -> None:
     async with open_house(echo) as house:
         caller = house.caller()
-        offer = caller.core.offer()
-        if client_is_active:
-            offer = offer.replace("a=setup:actpass", "a=setup:active")
+        offer = caller.offer(dtls_client)
         _, answer = house.answer(offer)
         caller.core.apply_answer(answer, trio.current_time())
         # Nothing of DTLS reaches the client, so our flight is repeated; of its own, the first hello comes through.
@@ -181,7 +177,7 @@ async def test_an_unproven_address_is_sent_three_times_what_came_at_most(
 
         def is_lost(data: bytes) -> bool:
             nonlocal hellos
-            is_hello = client_is_active and data[:1] == b"\x16" and data[13] == 1
+            is_hello = dtls_client == "the client" and data[:1] == b"\x16" and data[13] == 1
             hellos += is_hello
             return data[0] >= 20 and not (is_hello and hellos == 1)
 
@@ -192,7 +188,8 @@ async def test_an_unproven_address_is_sent_three_times_what_came_at_most(
             received, sent = house.line.octets[caller.address]
             factors.append(sent / received if received else 0.0)
         assert 2 < max(factors) <= 3
-        assert house.endpoint.drops["amplification"] > 0
+        # In checks the flight is repeated by the answers to them, which are never too much.
+        assert (house.endpoint.drops["amplification"] > 0) is (dtls_client != "the client, in its checks")
 
 
 async def test_who_lost_an_address_sends_nothing_there_any_more(

@@ -11,7 +11,7 @@ import pytest
 import trio
 
 import voicegate.client
-from tests.up.programs import Programs, call, caller, fetch, free_port, metric, wait_until
+from tests.up.programs import PATIENCE_S, Programs, call, caller, fetch, free_port, metric, wait_until
 from voicegate.cli import main
 
 ADMIN = ("--admin", "127.0.0.1:0")
@@ -141,6 +141,10 @@ def test_calls_last_no_longer_than_the_operator_says(programs: Programs, flag: s
     events: list[dict[str, Any]] = []
 
     async def call() -> None:
+        with trio.fail_after(PATIENCE_S):
+            await listen()
+
+    async def listen() -> None:
         async with voicegate.client.connect(program.said["signal"]) as call:
             events.extend([event async for event in call.events()])
 

@@ -31,18 +31,11 @@ import trio
 
 from voicegate.client.audio import FRAME_MS, RTP_SAMPLES, Audio, AudioFrame
 from voicegate.client.errors import CallError, CallFailure
+from voicegate.client.events import AudioReceived, EventReceived, EventsOpened, MediaReady, PathFound, SessionFailed
 from voicegate.client.interfaces import Interface, open_interfaces
 from voicegate.client.limits import GOODBYE_S, HEARD_FRAMES, MAX_EVENTS, MAX_LAG_S, MAX_MESSAGES, SIGNALING_LIMIT_S
 from voicegate.client.nursery import open_block_nursery
-from voicegate.client.session import (
-    AudioReceived,
-    ClientSession,
-    EventReceived,
-    EventsOpened,
-    MediaReady,
-    PathFound,
-    SessionFailed,
-)
+from voicegate.client.session import ClientSession
 from voicegate.client.signaling import Message, Signaling, open_signaling
 from voicegate.dtls import Certificate
 from voicegate.errors import LocalError
@@ -80,9 +73,10 @@ class CallStatistics:
 async def connect(url: str, *, ssl_context: ssl.SSLContext | None = None) -> AsyncIterator["ClientCall"]:
     """Call the server behind a signaling URL; the block runs while the call lasts, and leaving it hangs up.
 
-    `url` is `ws(s)://HOST:PORT/…` (voicegate.v1) or `http(s)://HOST:PORT/v1/realtime/calls`; `ssl_context` replaces
-    the default verification of certificates. Raises `CallError` when the call does not come about. A call that fails
-    later raises it from `ClientCall.audio` and `ClientCall.wait_ended`.
+    `url` is `ws(s)://HOST:PORT/…` (voicegate.v1) or `http(s)://HOST:PORT/v1/realtime/calls`, with `?dcid=0` for a
+    server that knows what that is (see spec/signaling.md); `ssl_context` replaces the default verification of
+    certificates. Raises `CallError` when the call does not come about. A call that fails later raises it from
+    `ClientCall.audio` and `ClientCall.wait_ended`.
     """
     async with open_signaling(url, ssl_context) as signaling, open_block_nursery() as nursery:
         with open_interfaces(signaling.local_host) as interfaces:
@@ -111,6 +105,7 @@ class ClientCall:
             certificate=Certificate.generate(),
             random_bytes=os.urandom,
             wall_clock_offset_s=time.time() - trio.current_time(),
+            events_id=signaling.events_id,
         )
         self._audio = Audio()
         self._offer_sent = 0.0

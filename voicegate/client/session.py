@@ -2,9 +2,11 @@
 
  1. `offer()` says what we can do and how we can be reached; `apply_answer()` starts the ICE checks.
  2. The first check that succeeds makes a *path*. DTLS starts on it at once, long before ICE nominates: the answer's
-    `setup` says who is the DTLS client.
+    `setup` says who is the DTLS client. If that is us, the first check carries our ClientHello already, and its answer
+    the server's flight if the server can do that (SPED): then path and keys are there at the same moment.
  3. The handshake yields the SRTP keys, and audio flows both ways over the path that ICE selected. SCTP follows, and
-    with it the data channel of events.
+    with it the data channel of events; where both descriptions said what SCTP has to say first (SNAP) and both sides
+    know the channel's id, it is open at once.
  4. ICE goes on asking for consent. The session ends when consent is lost, the peer closes DTLS, or `close()` is called.
 
       OFFERED ──answer──▶ CHECKING ──path──▶ HANDSHAKING ──keys──▶ TALKING ──close, failure──▶ ENDED
@@ -12,7 +14,7 @@
                      ┌──────── ClientSession ────────────────┐
         datagram ──▶ │ first octet   0..3 ─▶ IceAgent ─▶ path│
                      │             20..63 ─▶ Dtls ────▶ keys │ ──▶ events
-                     │                        └▶ DataChannels│
+                     │                      └▶ ClientChannels│
                      │           128..191 ─▶ RtpSession      │
                      └───────────────────────────────────────┘
 
@@ -24,7 +26,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from voicegate.client.channels import ClientChannels, sctp_init_of
 from voicegate.client.errors import CallError, CallFailure
+from voicegate.client.events import Address, AudioReceived, MediaReady, PathFound, SessionEvent, SessionFailed
 from voicegate.client.limits import CONNECT_LIMIT_S, EARLY_DATAGRAMS, MAX_MESSAGE_OCTETS
 from voicegate.dtls import (
     ApplicationData,
@@ -39,8 +43,11 @@ from voicegate.dtls import (
 )
 from voicegate.errors import LocalError, PeerError
 from voicegate.ice import (
+    SPED_DTLS_MTU,
     Candidate,
     ConsentExpired,
+    DtlsCarried,
+    DtlsInStun,
     IceAgent,
     IceConnected,
     IceCredentials,
@@ -49,66 +56,14 @@ from voicegate.ice import (
     PathSelected,
     PathValidated,
 )
-from voicegate.rtp import RtpPacket, RtpSession, is_rtcp
-from voicegate.sctp import ChannelClosed, ChannelOpened, DataChannels, MessageReceived, Role, SctpSettings
+from voicegate.rtp import RtpSession, is_rtcp
+from voicegate.sctp import Identity, Role, SctpError
 from voicegate.sdp import Answer, OfferParameters, Setup, build_offer, parse_answer
-
-Address = tuple[str, int]
 
 STUN = range(4)
 DTLS = range(20, 64)
 RTP_AND_RTCP = range(128, 192)
 NO_PROTOCOL = 255
-
-EVENTS_LABEL = "oai-events"
-"""The data channel that carries the events of the Realtime API."""
-
-
-@dataclass(slots=True)
-class PathFound:
-    """The server answered a check sent to `addr`: a network path works."""
-
-    addr: Address
-
-
-@dataclass(slots=True)
-class MediaReady:
-    """The handshake is complete and audio may flow."""
-
-    dtls_version: str
-    cipher_suite: str
-    srtp_profile: SrtpProfile
-
-
-@dataclass(slots=True)
-class AudioReceived:
-    """One authenticated RTP packet that arrived at `now`."""
-
-    packet: RtpPacket
-    now: float
-
-
-@dataclass(slots=True)
-class EventsOpened:
-    """The channel of events is open; `send_event` works."""
-
-
-@dataclass(slots=True)
-class EventReceived:
-    """One message on the channel of events."""
-
-    text: str
-
-
-@dataclass(slots=True)
-class SessionFailed:
-    """The session is over, and nobody wanted that yet."""
-
-    failure: CallFailure
-    detail: str
-
-
-SessionEvent = PathFound | MediaReady | AudioReceived | EventsOpened | EventReceived | SessionFailed
 
 
 class SessionState(Enum):
@@ -128,23 +83,26 @@ class SessionStatistics:
     dropped_unknown_protocol: int = 0
     dropped_not_in_call: int = 0
     dropped_early: int = 0
-    unknown_messages: int = 0
 
 
 class ClientSession:
     """The caller's half of one call.
 
     `local_candidates` are our own addresses, `random_bytes(n)` yields n unpredictable octets, and
-    `wall_clock_offset_s` added to `now` is the wall clock (seconds since 1970), for RTCP.
+    `wall_clock_offset_s` added to `now` is the wall clock (seconds since 1970), for RTCP. `sped` and `snap` offer what
+    makes setup faster; `events_id` is the id of the channel of events if the server was told it, None to say it there.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a session is made of, all by name
         self,
         *,
         local_candidates: Sequence[Candidate],
         certificate: Certificate,
         random_bytes: Callable[[int], bytes],
         wall_clock_offset_s: float,
+        sped: bool = True,
+        snap: bool = True,
+        events_id: int | None = None,
     ) -> None:
         self.state = SessionState.OFFERED
         self.statistics = SessionStatistics()
@@ -156,14 +114,18 @@ class ClientSession:
         self._credentials = IceCredentials.generate(random_bytes)
         self._ssrc = int.from_bytes(random_bytes(4))
         self._cname = random_bytes(12).hex()
+        self._offers_sped = sped
+        self._sped: DtlsInStun | None = None
+        self._offers_snap = snap
+        self._sctp_identity = Identity.draw(random_bytes)
+        self._events_id = events_id
         self._answer: Answer | None = None
         self._connect_deadline = float("inf")
         self._ice: IceAgent | None = None
         self._valid_paths: set[Address] = set()
         self._path: Address | None = None
         self._dtls: DtlsConnection | None = None
-        self._channels: DataChannels | None = None
-        self._events_channel: int | None = None
+        self._channels: ClientChannels | None = None
         self._early: list[tuple[bytes, Address]] = []
         self._media: list[bytes] = []
         self._events: deque[SessionEvent] = deque()
@@ -181,6 +143,8 @@ class ClientSession:
                 ssrc=self._ssrc,
                 cname=self._cname,
                 max_message_size=MAX_MESSAGE_OCTETS,
+                sctp_init=sctp_init_of(self._sctp_identity) if self._offers_snap else None,
+                sped=self._offers_sped,
             )
         )
 
@@ -195,6 +159,12 @@ class ClientSession:
         self._answer = answer
         self._connect_deadline = now + CONNECT_LIMIT_S
         self.state = SessionState.CHECKING
+        if self._offers_sped and answer.setup is Setup.PASSIVE:
+            # The ClientHello must be there before the first check leaves.
+            self._sped = DtlsInStun()
+            self._dtls = self._make_dtls(answer, None)
+            self._dtls.start(now)
+            self._sped.take_flight(self._dtls.datagrams_to_send(now))
         self._ice = IceAgent(
             self._credentials,
             answer.ice,
@@ -204,6 +174,7 @@ class ClientSession:
             random_bytes=self._random_bytes,
             local_candidates=self._local_candidates,
             remote_is_lite=answer.ice_lite,
+            dtls_in_stun=self._sped,
         )
         for candidate in answer.candidates:
             self._ice.add_remote_candidate(candidate, now)
@@ -223,6 +194,7 @@ class ClientSession:
         if first in STUN:
             self._ice.receive_datagram(data, addr, now)
             self._drain_ice(now)
+            self._take_carried(now)
         elif first in DTLS:
             self._receive_dtls(data, addr, now)
         elif first in RTP_AND_RTCP:
@@ -232,15 +204,19 @@ class ClientSession:
 
     def datagrams_to_send(self, now: float) -> list[tuple[bytes, Address]]:
         """What is to be sent, each with its destination, in order."""
-        datagrams: list[tuple[bytes, Address]] = []
-        if self._ice is not None:
-            datagrams += self._ice.datagrams_to_send(now)
+        if self._ice is None:
+            return []
+        behind: list[bytes] = []
         if self._path is not None:
             if self._dtls is not None:
                 self._drain_channels(now)
-                datagrams += [(data, self._path) for data in self._dtls.datagrams_to_send(now)]
-            datagrams += [(data, self._path) for data in self._media]
+                said = self._dtls.datagrams_to_send(now)
+                behind += self._sped.take_flight(said) if self._sped is not None else said
+            behind += self._media
             self._media.clear()
+        datagrams: list[tuple[bytes, Address]] = list(self._ice.datagrams_to_send(now))
+        if self._path is not None:
+            datagrams += [(data, self._path) for data in behind]
         return datagrams
 
     def next_event(self) -> SessionEvent | None:
@@ -252,7 +228,7 @@ class ClientSession:
         if self._ice is None or self.state is SessionState.ENDED:
             return None
         deadlines = [self._ice.next_timeout()]
-        if self._dtls is not None:
+        if self._dtls is not None and self.state is not SessionState.CHECKING:
             deadlines.append(self._dtls.next_timeout())
         if self._channels is not None:
             deadlines.append(self._channels.next_timeout())
@@ -265,7 +241,8 @@ class ClientSession:
             return
         self._ice.handle_timeout(now)
         self._drain_ice(now)
-        if self._dtls is not None:
+        # As long as there is no path, the checks repeat what they carry, and DTLS has nothing to repeat it on.
+        if self._dtls is not None and self.state is not SessionState.CHECKING:
             if self._channels is not None:
                 self._channels.handle_timeout(now)
                 self._take_channel_events()
@@ -290,9 +267,9 @@ class ClientSession:
 
         Raises `LocalError` before, for what is larger than the server takes, and when too much waits.
         """
-        if self._channels is None or self._events_channel is None:
+        if self._channels is None:
             raise LocalError("the channel of events is not open: wait for EventsOpened")
-        self._channels.send(self._events_channel, text)
+        self._channels.send_event(text)
 
     def close(self, now: float) -> None:
         """Say goodbye (RTCP BYE, SCTP ABORT, then close_notify) and end. Drain once more afterwards."""
@@ -300,7 +277,7 @@ class ClientSession:
             self._media.append(self.rtp.goodbye(now, now + self._wall_clock_offset_s))
         if self._dtls is not None:
             if self._channels is not None:
-                self._channels.abort("hung up")
+                self._channels.close()
                 self._drain_channels(now)
                 self._channels = None
             self._dtls.close(now)
@@ -338,7 +315,8 @@ class ClientSession:
         self._valid_paths.add(addr)
         if self._path is None:
             self._path = addr
-        if self._dtls is None:
+        if self.state is SessionState.CHECKING:
+            self.state = SessionState.HANDSHAKING
             self._events.append(PathFound(addr))
             self._start_dtls(now)
         self._take_early(now)
@@ -360,24 +338,42 @@ class ClientSession:
     def _start_dtls(self, now: float) -> None:
         assert self._ice is not None  # noqa: S101 - it comes with the answer
         assert self._answer is not None  # noqa: S101 - a path comes after it
-        self.state = SessionState.HANDSHAKING
-        self._dtls = DtlsConnection(
-            # RFC 5763 §5: whoever is `active` in the answer is the DTLS client; we are the other one.
-            DtlsRole.SERVER if self._answer.setup is Setup.ACTIVE else DtlsRole.CLIENT,
-            self._certificate,
-            peer_fingerprints=self._answer.fingerprints,
-            srtp_profiles=(SrtpProfile.AEAD_AES_128_GCM, SrtpProfile.AES128_CM_SHA1_80),
-            random_bytes=self._random_bytes,
-            round_trip_s=self._ice.round_trip_s,
-        )
+        if self._dtls is not None and self._sped is not None:
+            # What the check carried and its answer did not acknowledge goes by itself now, once.
+            self._media += self._sped.unacknowledged()
+            self._dtls.path_found(self._ice.round_trip_s, now)
+            return
+        self._dtls = self._make_dtls(self._answer, self._ice.round_trip_s)
         if self._dtls.role is DtlsRole.CLIENT:
             self._dtls.start(now)
         self._drain_dtls(now)
+
+    def _make_dtls(self, answer: Answer, round_trip_s: float | None) -> DtlsConnection:
+        return DtlsConnection(
+            # RFC 5763 §5: whoever is `active` in the answer is the DTLS client; we are the other one.
+            DtlsRole.SERVER if answer.setup is Setup.ACTIVE else DtlsRole.CLIENT,
+            self._certificate,
+            peer_fingerprints=answer.fingerprints,
+            srtp_profiles=(SrtpProfile.AEAD_AES_128_GCM, SrtpProfile.AES128_CM_SHA1_80),
+            random_bytes=self._random_bytes,
+            round_trip_s=round_trip_s,
+            handshake_mtu=SPED_DTLS_MTU if self._sped is not None else None,
+        )
+
+    def _take_carried(self, now: float) -> None:
+        """What the peer's STUN messages carried for DTLS."""
+        while self._sped is not None and self._dtls is not None and (event := self._sped.next_event()) is not None:
+            if isinstance(event, DtlsCarried):
+                self._sped.note_received(event.data)
+                self._dtls.receive_datagram(event.data, event.addr, now)
+                self._drain_dtls(now)
 
     def _receive_dtls(self, data: bytes, addr: Address, now: float) -> None:
         if self._dtls is None or addr[:2] not in self._valid_paths:
             self._keep_early(data, addr)
             return
+        if self._sped is not None:
+            self._sped.note_received(data)
         self._dtls.receive_datagram(data, addr, now)
         self._drain_dtls(now)
 
@@ -394,6 +390,8 @@ class ClientSession:
                     self._fail(CallFailure.DTLS_FAILED, str(error))
                 case ConnectionClosed():
                     self._fail(CallFailure.ENDED_BY_SERVER, "it closed the secure connection")
+        if self._sped is not None and self._dtls.is_settled:
+            self._sped.settle()
 
     # TALKING: media.
 
@@ -425,17 +423,14 @@ class ClientSession:
         application = self._answer.application
         if application is None or self.state is not SessionState.TALKING:
             return
-        self._channels = DataChannels(
-            Role.CLIENT if self._dtls.role is DtlsRole.CLIENT else Role.SERVER,
-            SctpSettings(
-                remote_port=application.sctp_port,
-                peer_maximum_message=application.max_message_size,
-                maximum_inbound_message=MAX_MESSAGE_OCTETS,
-            ),
-            self._random_bytes,
-        )
-        self._channels.open(EVENTS_LABEL)
-        self._channels.start(now)
+        role = Role.CLIENT if self._dtls.role is DtlsRole.CLIENT else Role.SERVER
+        self._channels = ClientChannels(role, application, self._sctp_identity, self._random_bytes, self._events_id)
+        try:
+            self._channels.start(now, offered_init=self._offers_snap)
+        except SctpError as error:
+            self._fail(CallFailure.BAD_ANSWER, f"a=sctp-init: {error}")
+        else:
+            self._take_channel_events()
 
     def _receive_channel_packet(self, data: bytes, now: float) -> None:
         if self._channels is not None:
@@ -444,16 +439,7 @@ class ClientSession:
 
     def _take_channel_events(self) -> None:
         while self._channels is not None and (event := self._channels.next_event()) is not None:
-            match event:
-                case ChannelOpened(channel, label) if label == EVENTS_LABEL and not event.by_peer:
-                    self._events_channel = channel
-                    self._events.append(EventsOpened())
-                case MessageReceived(channel, str(text)) if channel == self._events_channel:
-                    self._events.append(EventReceived(text))
-                case MessageReceived():
-                    self.statistics.unknown_messages += 1
-                case ChannelClosed(channel) if channel == self._events_channel:
-                    self._events_channel = None
+            self._events.append(event)
 
     def _drain_channels(self, now: float) -> None:
         if self._channels is not None and self._dtls is not None and self.state is SessionState.TALKING:

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
-from urllib.parse import SplitResult, urljoin, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urljoin, urlsplit
 
 import h11
 import trio
@@ -35,6 +35,10 @@ ByteStream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 Message = dict[str, object]
 
 
+EVENTS_ID = 0
+"""Of the channel of events, over `voicegate.v1`: both sides open it, and nothing needs to be said in it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What the server said to the offer. `call_id` is empty where the server names none."""
@@ -44,10 +48,14 @@ class Answer:
 
 
 class Signaling(Protocol):
-    """One open way to the server, for one call. `local_host` is the address of our end of it."""
+    """One open way to the server, for one call. `local_host` is the address of our end of it, `events_id` the id that
+    the server is told for the channel of events; None if it is told none."""
 
     @property
     def local_host(self) -> str: ...
+
+    @property
+    def events_id(self) -> int | None: ...
 
     async def exchange(self, offer: str) -> Answer:
         """Send the SDP offer and wait for the answer. Raises `CallError`."""
@@ -138,6 +146,7 @@ class WebSocketSignaling:
 
     def __init__(self, websocket: WebSocketConnection, server: str, local_host: str) -> None:
         self.local_host = local_host
+        self.events_id = EVENTS_ID
         self._websocket = websocket
         self._server = server
 
@@ -145,7 +154,7 @@ class WebSocketSignaling:
         """Send `offer`, wait for `answer`. Raises `CallError` when the server refuses, leaves, or says what is no
         message."""
         try:
-            await self._websocket.send_message(json.dumps({"type": "offer", "sdp": offer}))
+            await self._websocket.send_message(json.dumps({"type": "offer", "sdp": offer, "dcid": self.events_id}))
         except ConnectionClosed as error:
             raise CallError(CallFailure.SERVER_AWAY, f"{self._server} closed the connection") from error
         while (message := await self.next_message()) is not None:
@@ -220,6 +229,9 @@ class HttpSignaling:
     ) -> None:
         path = parts.path if parts.path not in ("", "/") else CALLS_PATH
         self.local_host = local_host
+        # Not every server of this API knows `dcid`, and one that does not would wait for the channel to be announced.
+        dcid = dict(parse_qsl(parts.query)).get("dcid", "")
+        self.events_id = int(dcid) if dcid.isascii() and dcid.isdecimal() else None
         self._parts = parts._replace(path=path, fragment="")
         self._ssl_context = ssl_context
         self._stream = stream

@@ -99,8 +99,9 @@ class DtlsConnection:
     """DTLS 1.3 or 1.2 in either role over any path that carries datagrams. Never raises on what the network sends.
 
     `peer_fingerprints` may be empty and told later; `srtp_profiles` are ours, most wanted first, or none for a
-    connection without media; `round_trip_s` is what ICE measured; no datagram is longer than `mtu` bytes. `versions`,
-    `groups` and `cipher_suites` are ours, most wanted first; groups that this machine's library lacks are left out.
+    connection without media; `round_trip_s` is what ICE measured; no datagram is longer than `mtu` bytes, none of the
+    handshake than `handshake_mtu` where it travels inside of something else. `versions`, `groups` and `cipher_suites`
+    are ours, most wanted first; groups that this machine's library lacks are left out.
     """
 
     def __init__(  # noqa: PLR0913 - each is a separate fact of signalling or of the path
@@ -113,12 +114,14 @@ class DtlsConnection:
         random_bytes: Callable[[int], bytes],
         round_trip_s: float | None,
         mtu: int = DEFAULT_MTU,
+        handshake_mtu: int | None = None,
         versions: Sequence[DtlsVersion] = EVERY_VERSION,
         groups: Sequence[NamedGroup] = CLASSICAL_GROUPS,
         cipher_suites: Sequence[CipherSuite] = SUPPORTED_SUITES,
     ) -> None:
-        if mtu < MINIMUM_MTU:
-            raise LocalError(f"mtu is {mtu}; at least {MINIMUM_MTU} bytes are needed for a handshake")
+        handshake_mtu = min(mtu, handshake_mtu or mtu)
+        if handshake_mtu < MINIMUM_MTU:
+            raise LocalError(f"mtu is {handshake_mtu}; at least {MINIMUM_MTU} bytes are needed for a handshake")
         if not versions or not (our_groups := available_groups(tuple(groups))):
             raise LocalError("at least one version and one group that this machine can do are needed")
         self.role = role
@@ -136,7 +139,8 @@ class DtlsConnection:
         )
         self._records = RecordLayer(self.statistics)
         timer = RetransmissionTimer(round_trip_s)
-        self._transport = HandshakeTransport(self._records, timer, mtu, self.statistics)
+        self._mtu = mtu
+        self._transport = HandshakeTransport(self._records, timer, handshake_mtu, self.statistics)
         self._handshake: Handshake | None = None
         self._offer: ClientOffer | None = None
         self._now = 0.0
@@ -197,6 +201,18 @@ class DtlsConnection:
         """Send one record of application data; it must fit into one datagram."""
         if self.state is not ConnectionState.CONNECTED:
             raise LocalError(f"data can be sent once the handshake is complete; now: {self.state.value}")
+        self._send_data(data)
+
+    def send_half_rtt(self, data: bytes) -> None:
+        """The same as a server of DTLS 1.3 right behind our Finished, where `half_rtt_srtp` is not None.
+
+        The warning there holds here: nobody has shown a certificate yet, so this is for what is not secret.
+        """
+        if self.half_rtt_srtp is None:
+            raise LocalError(f"there are no keys to send data with; now: {self.state.value}")
+        self._send_data(data)
+
+    def _send_data(self, data: bytes) -> None:
         transport = self._transport
         if len(data) > self.maximum_data_bytes:
             raise LocalError(f"{len(data)} bytes do not fit into a datagram, {self.maximum_data_bytes} do")
@@ -222,6 +238,11 @@ class DtlsConnection:
             self._send_alert(AlertLevel.WARNING, AlertDescription.CLOSE_NOTIFY)
         self._end(ConnectionClosed(CloseReason.LOCAL))
 
+    def path_found(self, round_trip_s: float | None, now: float) -> None:
+        """The handshake began before there was a path (inside of something else, that is) and goes on by itself: its
+        patience counts from now, and in round trips of this path."""
+        self._transport.path_found(round_trip_s, now)
+
     def set_peer_fingerprints(self, fingerprints: Sequence[Fingerprint]) -> None:
         """Signalling told who the peer is. A mismatch with a certificate that is already here ends the connection."""
         if self.state is ConnectionState.CLOSED:
@@ -234,9 +255,15 @@ class DtlsConnection:
             self._announce_if_verified()
 
     @property
+    def is_settled(self) -> bool:
+        """Whether the handshake is complete and the peer is known to have all that we said in it."""
+        handshake = self._handshake
+        return handshake is not None and handshake.is_complete and not self._transport.awaits_acknowledgement
+
+    @property
     def maximum_data_bytes(self) -> int:
         """The longest data that `send` takes."""
-        return self._transport.mtu - self._records.overhead(self._transport.write_epoch)
+        return self._mtu - self._records.overhead(self._transport.write_epoch)
 
     @property
     def peer_certificate(self) -> bytes | None:
@@ -360,7 +387,7 @@ class DtlsConnection:
 
     def _lift_limit(self) -> None:
         """The handshake is over when both sides know it: a client of DTLS 1.3 waits for an acknowledgement."""
-        if self._handshake is not None and self._handshake.is_complete and not self._transport.awaits_acknowledgement:
+        if self.is_settled:
             self._limit = None
 
     def _choose_handshake(self, message: HandshakeMessage) -> Handshake:

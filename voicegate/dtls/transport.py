@@ -179,6 +179,13 @@ class HandshakeTransport:
             self._transmit(now)
             self.timer.back_off(now)
 
+    def path_found(self, round_trip_s: float | None, now: float) -> None:
+        """Count anew, in these round trips."""
+        if round_trip_s is not None:
+            self.timer.round_trip_s = round_trip_s
+        if self.timer.deadline is not None:
+            self.timer.start(now)
+
     # Phases -----------------------------------------------------------------------------------------------------------
 
     def speak_dtls_13(self) -> None:

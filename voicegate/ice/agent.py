@@ -25,7 +25,6 @@ leaves by. That is why addresses here never name a local base.
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from enum import Enum
 
 from voicegate.errors import LocalError
 from voicegate.ice.address import Addr, Endpoint, endpoint, is_ip_address, is_ipv6
@@ -33,11 +32,13 @@ from voicegate.ice.binding import BindingServer, check_request
 from voicegate.ice.candidate import PEER_REFLEXIVE, Candidate, bases_of, peer_reflexive, peer_reflexive_priority
 from voicegate.ice.checklist import CandidatePair, CheckList, PairState
 from voicegate.ice.credentials import IceCredentials
+from voicegate.ice.dtls_in_stun import DtlsInStun
 from voicegate.ice.events import (
     ConsentExpired,
     IceConnected,
     IceEvent,
     IceFailed,
+    IceState,
     IceStatistics,
     PathSelected,
     PathValidated,
@@ -55,6 +56,7 @@ from voicegate.ice.limits import (
     SILENT_S,
     TA_S,
 )
+from voicegate.ice.outbox import Outbox
 from voicegate.ice.stun import (
     BINDING_ERROR,
     BINDING_REQUEST,
@@ -69,20 +71,13 @@ from voicegate.ice.stun import (
 from voicegate.ice.transaction import Transaction, Transactions
 
 
-class IceState(Enum):
-    """What the agent is doing, in order."""
-
-    CHECKING = "checking"
-    CONNECTED = "connected"
-    ENDED = "ended"
-
-
 class IceAgent:
     """One end of an ICE session that gathers, checks and nominates. Sans-IO: drain after each call.
 
     `local_candidates` holds at least one host candidate (the first of each address family is the base of our checks);
     `remote` may come later (`set_remote_credentials`). `tie_breaker` is a random number below 2**64. The time within
-    which a pair must work starts with the first call that carries `now`.
+    which a pair must work starts with the first call that carries `now`. With `dtls_in_stun` checks carry DTLS: give it
+    the first flight before the first candidate, and serve its events before `datagrams_to_send`.
     """
 
     def __init__(  # noqa: PLR0913 (what a session is made of, all but two by name)
@@ -95,6 +90,7 @@ class IceAgent:
         random_bytes: Callable[[int], bytes],
         local_candidates: Sequence[Candidate],
         remote_is_lite: bool = False,
+        dtls_in_stun: DtlsInStun | None = None,
     ) -> None:
         self.state = IceState.CHECKING
         # RFC 8445 §6.1.1: whoever faces a lite agent controls.
@@ -107,7 +103,8 @@ class IceAgent:
         self._bases = bases_of(local_candidates)
         if not self._bases:
             raise LocalError("a full agent needs a host candidate: the address of the socket it sends from")
-        self._server = BindingServer.of(local, remote.ufrag if remote else None)
+        self._server = BindingServer.of(local, remote.ufrag if remote else None, dtls_in_stun)
+        self._dtls_in_stun = dtls_in_stun
         self._checklist = CheckList(self.controlling)
         self._transactions = Transactions()
         self._end_of_candidates = False
@@ -117,7 +114,7 @@ class IceAgent:
         self._nominating: CandidatePair | None = None
         self._selected: CandidatePair | None = None
         self._next_consent_at = 0.0
-        self._datagrams: list[tuple[bytes, Addr]] = []
+        self._outbox = Outbox(self._server)
         self._events: deque[IceEvent] = deque()
 
     # What the owner learns by signaling.
@@ -201,8 +198,7 @@ class IceAgent:
 
     def datagrams_to_send(self, now: float) -> list[tuple[bytes, Addr]]:
         """The requests and responses that are due, with their destinations."""
-        datagrams, self._datagrams = self._datagrams, []
-        return datagrams
+        return self._outbox.take(self._remote)
 
     def next_event(self) -> IceEvent | None:
         """The oldest event not yet taken, or None."""
@@ -229,7 +225,8 @@ class IceAgent:
         if self.state is IceState.ENDED:
             return
         again, timed_out = self._transactions.handle_timeout(now)
-        self._datagrams += [(check.request, check.pair.addr) for check in again]
+        for check in again:
+            self._outbox.check(check)
         for check in timed_out:
             self._fail(check, now)
         self._proceed(now)
@@ -279,19 +276,18 @@ class IceAgent:
     ) -> None:
         use_candidate = self.controlling and pair.use_candidate
         transaction_id = self._random_bytes(TRANSACTION_ID_BYTES)
-        request = check_request(
+        message = check_request(
             transaction_id,
-            # RFC 8445 §7.2.2: the receiver's ufrag first; the receiver's password is the key.
+            # RFC 8445 §7.2.2: the receiver's ufrag first.
             username=f"{remote.ufrag}:{self._local.ufrag}",
-            pwd=remote.pwd,
             priority=peer_reflexive_priority(pair.local),
             role=ICE_CONTROLLING if self.controlling else ICE_CONTROLLED,
             tie_breaker=self._tie_breaker,
             use_candidate=use_candidate,
         )
-        check = Transaction(pair, request, now, rto_s, self.controlling, use_candidate, is_consent)
+        check = Transaction(pair, message, now, rto_s, self.controlling, use_candidate, is_consent)
         self._transactions.add(transaction_id, check)
-        self._datagrams.append((request, pair.addr))
+        self._outbox.check(check)
 
     # 3. Answers to our checks.
 
@@ -322,6 +318,8 @@ class IceAgent:
             check.pair.addr = addr
             check.pair.mapped = mapped
             self._succeed(check, now)
+            if self._dtls_in_stun is not None:
+                self._dtls_in_stun.receive(response, addr, check.carried)
         elif error_code == ROLE_CONFLICT and not self._remote_is_lite:
             self._yield_role(check)
         else:
@@ -365,9 +363,12 @@ class IceAgent:
         if code is not None:
             response = self._server.error(request, request_bytes, code)
             if response is not None:
-                self._datagrams.append((response, addr))
+                self._outbox.refuse(response, addr)
             return
-        self._datagrams.append((self._server.success(request, addr), addr))
+        self.statistics.requests_answered += 1
+        self._outbox.respond(request, addr)
+        if self._dtls_in_stun is not None:
+            self._dtls_in_stun.receive(request, addr)
         key = endpoint(addr)
         pair = self._checklist.find(key) or self._add_pair(peer_reflexive(key, request.priority), key, addr)
         if pair is None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from voicegate.ice.address import Addr
 from voicegate.ice.credentials import IceCredentials, check_ufrag
+from voicegate.ice.dtls_in_stun import DtlsInStun
 from voicegate.ice.events import IceStatistics
 from voicegate.ice.stun import (
     BAD_REQUEST,
@@ -41,12 +42,15 @@ class BindingServer:
     username_prefix: bytes
     username: bytes | None
     key: bytes
+    dtls_in_stun: DtlsInStun | None = None
     statistics: IceStatistics = field(default_factory=IceStatistics)
 
     @classmethod
-    def of(cls, local: IceCredentials, remote_ufrag: str | None) -> "BindingServer":
+    def of(
+        cls, local: IceCredentials, remote_ufrag: str | None, dtls_in_stun: DtlsInStun | None = None
+    ) -> "BindingServer":
         """The server for our credentials; `remote_ufrag` as in `expect`."""
-        server = cls(local.ufrag.encode() + b":", None, local.pwd.encode())
+        server = cls(local.ufrag.encode() + b":", None, local.pwd.encode(), dtls_in_stun)
         server.expect(remote_ufrag)
         return server
 
@@ -90,9 +94,11 @@ class BindingServer:
 
     def success(self, request: StunMessage, addr: Addr) -> bytes:
         """The success response that tells the peer the address it is seen at."""
-        self.statistics.requests_answered += 1
         value = xor_address_value(addr, request.transaction_id)
-        return StunMessage(BINDING_SUCCESS, request.transaction_id, {XOR_MAPPED_ADDRESS: value}).serialize(self.key)
+        response = StunMessage(BINDING_SUCCESS, request.transaction_id, {XOR_MAPPED_ADDRESS: value})
+        if self.dtls_in_stun is not None:
+            self.dtls_in_stun.attach(response, addr, request)
+        return response.serialize(self.key)
 
     def error(self, request: StunMessage, request_bytes: int, code: int) -> bytes | None:
         """The error response, or None (counted) when sending it would help an attacker."""
@@ -113,13 +119,12 @@ def check_request(  # noqa: PLR0913 (one argument a field of the check, all by n
     transaction_id: bytes,
     *,
     username: str,
-    pwd: str,
     priority: int,
     role: int,
     tie_breaker: int,
     use_candidate: bool,
-) -> bytes:
-    """A connectivity check. `role` is ICE_CONTROLLING or ICE_CONTROLLED."""
+) -> StunMessage:
+    """A connectivity check, to be sealed with the peer's password. `role` is ICE_CONTROLLING or ICE_CONTROLLED."""
     attributes = {
         USERNAME: username.encode(),
         PRIORITY: priority.to_bytes(4),
@@ -127,7 +132,7 @@ def check_request(  # noqa: PLR0913 (one argument a field of the check, all by n
     }
     if use_candidate:
         attributes[USE_CANDIDATE] = b""
-    return StunMessage(BINDING_REQUEST, transaction_id, attributes).serialize(pwd.encode())
+    return StunMessage(BINDING_REQUEST, transaction_id, attributes)
 
 
 _AUTHENTICATED_ERRORS = frozenset({UNKNOWN_ATTRIBUTE, ROLE_CONFLICT})

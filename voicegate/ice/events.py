@@ -1,9 +1,18 @@
-"""What the two ICE agents tell their owner (`next_event`), and what they count (`statistics`)."""
+"""What the two ICE agents tell their owner (`next_event`) and count (`statistics`), and what the full one is at."""
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import TypeAlias
 
 from voicegate.ice.address import Addr
+
+
+class IceState(Enum):
+    """What the full agent is doing, in order."""
+
+    CHECKING = "checking"
+    CONNECTED = "connected"
+    ENDED = "ended"
 
 
 @dataclass(slots=True)

@@ -12,6 +12,19 @@ MAX_USERNAME_BYTES: Final = 513
 # Parsing an address costs more than the HMAC of a whole check; a peer's is the same in all of its checks.
 CACHED_HOSTS: Final = 4096
 
+# -- DTLS in STUN (dtls_in_stun.py) ------------------------------------------------------------------------------------
+
+# libwebrtc's bound on the attributes before MESSAGE-INTEGRITY; with it and FINGERPRINT a message has 1220 bytes.
+MAX_SPED_BODY_BYTES: Final = 1168
+# The longest DTLS datagram that leaves room for everything else in a check, long ufrags included; libwebrtc's value.
+SPED_DTLS_MTU: Final = 900
+# draft-hancke-webrtc-sped: an ACK names at most four datagrams.
+MAX_SPED_ACKNOWLEDGEMENTS: Final = 4
+# A flight with post-quantum key shares and a long certificate has three datagrams; what is beyond goes by itself.
+MAX_SPED_FLIGHT_DATAGRAMS: Final = 8
+# The header of a plaintext record (RFC 6347 §4.1); encrypted ones are longer than that altogether.
+MIN_DTLS_DATAGRAM_BYTES: Final = 13
+
 # -- credentials and candidates ---------------------------------------------------------------------------------------
 
 # RFC 8839 §5.4: both strings have a floor (entropy) and the ceiling that keeps USERNAME within its bound.

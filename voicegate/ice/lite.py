@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from voicegate.ice.address import Addr
 from voicegate.ice.binding import BindingServer
 from voicegate.ice.credentials import IceCredentials
+from voicegate.ice.dtls_in_stun import DtlsInStun
 from voicegate.ice.events import ConsentExpired, IceEvent, IceStatistics, PathRemoved, PathSelected, PathValidated
 from voicegate.ice.limits import ABANDONED_S, CONNECT_LIMIT_S, CONSENT_LIFETIME_S, MAX_PATHS, SETTLING_S, SILENT_S
 from voicegate.ice.stun import BINDING_REQUEST, ICE_CONTROLLED, ROLE_CONFLICT, StunMessage
@@ -31,10 +32,21 @@ class IceLiteAgent:
 
     `local` are the credentials in our SDP. `remote_ufrag` is the client's; until it is known (None) only our half of
     USERNAME is compared, the password deciding. `now` starts the time within which the first check must come.
+    With `dtls_in_stun` checks may carry DTLS: serve its events before `datagrams_to_send`, so that the response to a
+    check can carry what DTLS says to it.
     """
 
-    def __init__(self, local: IceCredentials, remote_ufrag: str | None = None, *, now: float) -> None:
-        self._server = BindingServer.of(local, remote_ufrag)
+    def __init__(
+        self,
+        local: IceCredentials,
+        remote_ufrag: str | None = None,
+        *,
+        now: float,
+        dtls_in_stun: DtlsInStun | None = None,
+    ) -> None:
+        self._server = BindingServer.of(local, remote_ufrag, dtls_in_stun)
+        self.dtls_in_stun = dtls_in_stun
+        self._accepted: list[tuple[StunMessage, Addr]] = []
         self._paths: dict[Addr, _Path] = {}
         self._selected: _Path | None = None
         self._settled_at = 0.0
@@ -79,7 +91,10 @@ class IceLiteAgent:
             if response is not None:
                 self._datagrams.append((response, addr))
             return
-        self._datagrams.append((self._server.success(request, addr), addr))
+        self.statistics.requests_answered += 1
+        self._accepted.append((request, addr))
+        if self.dtls_in_stun is not None:
+            self.dtls_in_stun.receive(request, addr)
         self._learn(request, addr, now)
 
     def note_traffic(self, addr: Addr, now: float) -> None:
@@ -95,6 +110,9 @@ class IceLiteAgent:
     def datagrams_to_send(self, now: float) -> list[tuple[bytes, Addr]]:
         """The responses that are due, with their destinations."""
         datagrams, self._datagrams = self._datagrams, []
+        if self._accepted:
+            datagrams += [(self._server.success(request, addr), addr) for request, addr in self._accepted]
+            self._accepted.clear()
         return datagrams
 
     def next_event(self) -> IceEvent | None:

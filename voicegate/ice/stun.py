@@ -44,6 +44,9 @@ SOFTWARE: Final = 0x8022
 FINGERPRINT: Final = 0x8028
 ICE_CONTROLLED: Final = 0x8029
 ICE_CONTROLLING: Final = 0x802A
+# draft-hancke-webrtc-sped-00 §5, values of libwebrtc: see dtls_in_stun.py.
+DTLS_IN_STUN: Final = 0xC070
+DTLS_IN_STUN_ACK: Final = 0xC071
 
 # Error codes of ICE connectivity checks (RFC 8489 §14.8, RFC 8445 §7.3.1.1) with their recommended reason phrases.
 BAD_REQUEST: Final = 400

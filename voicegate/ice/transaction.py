@@ -9,19 +9,23 @@ from dataclasses import dataclass
 
 from voicegate.ice.checklist import CandidatePair
 from voicegate.ice.limits import LAST_WAIT_RTOS, TRANSMISSIONS
+from voicegate.ice.stun import StunMessage
 
 
 @dataclass(slots=True, eq=False)
 class Transaction:
-    """One request of ours. `controlling` is the role it claimed, which may have changed before the answer comes."""
+    """One request of ours. `controlling` is the role it claimed, which may have changed before the answer comes;
+    `request` is the message as it left, the same each time, `carried` the CRC-32 of the DTLS datagram inside of it."""
 
     pair: CandidatePair
-    request: bytes
+    message: StunMessage
     sent_at: float
     rto_s: float
     controlling: bool
     use_candidate: bool
     is_consent: bool
+    request: bytes = b""
+    carried: int | None = None
     transmissions: int = 1
     deadline: float = 0.0
     is_superseded: bool = False

@@ -3,8 +3,8 @@
 Read it from the outside in: `data_channels.py` is what a session sees; `association.py` and `setup.py` are the state
 machine. Below them the two halves that know nothing of each other: `sending.py` (what is in flight, what is lost;
 `outgoing.py`, `congestion.py`) and `receiving.py` (`received_tsns.py`, `reassembly.py`). Then `stream_reset.py`,
-`cookie.py`, `outbox.py`, and the codecs `packet.py`, `chunks.py`, `dcep.py`. What we do beside the RFCs, and why, is in
-`spec/sctp.md`.
+`cookie.py`, `snap.py`, `outbox.py`, and the codecs `packet.py`, `chunks.py`, `dcep.py`. What we do beside the RFCs, and
+why, is in `spec/sctp.md`.
 """
 
 from voicegate.sctp.association import SctpAssociation
@@ -29,6 +29,7 @@ from voicegate.sctp.events import (
     StreamMessage,
 )
 from voicegate.sctp.settings import SctpSettings
+from voicegate.sctp.snap import Identity, init_from_sdp, init_to_sdp
 from voicegate.sctp.states import AssociationState
 from voicegate.sctp.statistics import ChannelStatistics, SctpStatistics
 
@@ -42,6 +43,7 @@ __all__ = [
     "ChannelOpened",
     "ChannelStatistics",
     "DataChannels",
+    "Identity",
     "IncomingStreamsReset",
     "MessageReceived",
     "MessageTooLargeError",
@@ -56,4 +58,6 @@ __all__ = [
     "SendBufferFullError",
     "StreamMessage",
     "TooManyChannelsError",
+    "init_from_sdp",
+    "init_to_sdp",
 ]

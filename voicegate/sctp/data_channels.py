@@ -39,6 +39,7 @@ from voicegate.sctp.events import (
 )
 from voicegate.sctp.limits import MAXIMUM_CHANNELS, MAXIMUM_LABEL
 from voicegate.sctp.settings import SctpSettings
+from voicegate.sctp.snap import Identity
 from voicegate.sctp.states import AssociationState
 from voicegate.sctp.statistics import ChannelStatistics, SctpStatistics
 
@@ -77,11 +78,17 @@ class _Channel:
 class DataChannels:
     """All channels of one association, and the association. Never raises on what the network sends."""
 
-    def __init__(self, role: Role, settings: SctpSettings, random_bytes: Callable[[int], bytes]) -> None:
+    def __init__(
+        self,
+        role: Role,
+        settings: SctpSettings,
+        random_bytes: Callable[[int], bytes],
+        identity: Identity | None = None,
+    ) -> None:
         self.role = role
         self.statistics = ChannelStatistics()
         self._settings = settings
-        self._association = SctpAssociation(settings, random_bytes)
+        self._association = SctpAssociation(settings, random_bytes, identity)
         self._channels: dict[int, _Channel] = {}
         # Ids whose reset the peer refused: never used again.
         self._burnt: set[int] = set()

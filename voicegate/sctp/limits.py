@@ -16,6 +16,9 @@ MINIMUM_PACKET = 256
 # Nothing that DTLS carries in one datagram is longer.
 MAXIMUM_PACKET = 16_384
 
+# An INIT in signalling, in base64: dcSCTP's has 40 characters; ten times that leaves room for any extension.
+MAXIMUM_SIGNALLED_INIT = 512
+
 # A piece of a message shorter than this is not worth the 16 bytes of its header; it waits for the next packet.
 MINIMUM_FRAGMENT = 64
 

@@ -19,10 +19,11 @@ from voicegate.sctp.errors import CAUSE_FOR, CauseCode, SctpError, SctpReason
 from voicegate.sctp.events import AssociationEvent, AssociationLost, AssociationUp
 from voicegate.sctp.limits import COOKIE_LIFE_S
 from voicegate.sctp.outbox import Outbox
-from voicegate.sctp.packet import CHUNK_HEADER_BYTES, chunk, packet_start
+from voicegate.sctp.packet import chunk, packet_start
 from voicegate.sctp.receiving import Inbound
 from voicegate.sctp.sending import Outbound
 from voicegate.sctp.settings import SctpSettings
+from voicegate.sctp.snap import Identity, check_init, local_init, parse_init
 from voicegate.sctp.states import SETUP_STATES, AssociationState
 from voicegate.sctp.statistics import SctpStatistics
 from voicegate.sctp.stream_reset import StreamReset
@@ -33,14 +34,16 @@ _S = AssociationState
 class AssociationSetup:
     """The first part of `SctpAssociation`: its state, and what is said until it is up."""
 
-    def __init__(self, settings: SctpSettings, random_bytes: Callable[[int], bytes]) -> None:
+    def __init__(
+        self, settings: SctpSettings, random_bytes: Callable[[int], bytes], identity: Identity | None = None
+    ) -> None:
         self.state = AssociationState.CLOSED
         self.statistics = SctpStatistics()
         self.streams = settings.streams
         self._settings = settings
-        # RFC 9260 §5.3.1: a tag of 0 means INIT.
-        self._local_tag = int.from_bytes(random_bytes(4), "big") or 1
-        self._initial_tsn = int.from_bytes(random_bytes(4), "big")
+        self._identity = identity or Identity.draw(random_bytes)
+        self._local_tag = self._identity.tag
+        self._initial_tsn = self._identity.initial_tsn
         self._cookie_secret = random_bytes(16)
         # How nearly every packet for us begins.
         self._own_start = packet_start(settings.remote_port, settings.local_port, self._local_tag)
@@ -70,8 +73,7 @@ class AssociationSetup:
     @property
     def local_init(self) -> bytes:
         """Our INIT chunk without padding, as `a=sctp-init` takes it; the same whenever it is asked for."""
-        whole = self._local_init().serialize()
-        return whole[: int.from_bytes(whole[2:4], "big")]
+        return local_init(self._identity, self._settings)
 
     def establish(self, remote_init: bytes, now: float) -> None:
         """Be up at once: both INIT chunks travelled in signalling (draft-hancke-tsvwg-snap).
@@ -80,12 +82,7 @@ class AssociationSetup:
         """
         if self.state is not _S.CLOSED:
             raise LocalError(f"only a new association is established like this; now: {self.state.value}")
-        length = int.from_bytes(remote_init[2:4], "big")
-        if remote_init[:1] != bytes((ChunkType.INIT,)) or not CHUNK_HEADER_BYTES <= length <= len(remote_init):
-            raise SctpError(SctpReason.MALFORMED, "not an INIT chunk")
-        peer = Init.parse(remote_init[CHUNK_HEADER_BYTES:length])
-        _check_init(peer)
-        self._meet(peer)
+        self._meet(parse_init(remote_init))
         self._come_up(now)
 
     # Setup ------------------------------------------------------------------------------------------------------------
@@ -120,7 +117,7 @@ class AssociationSetup:
             self.statistics.unexpected_chunks += 1
             return
         peer = Init.parse(value)
-        _check_init(peer)
+        check_init(peer)
         if peer.cookie is None:
             self._outbox.meet(peer.initiate_tag)
             raise SctpError(SctpReason.MISSING_PARAMETER, "INIT-ACK without a state cookie")
@@ -185,11 +182,7 @@ class AssociationSetup:
         self._events.append(AssociationUp(self.streams))
 
     def _local_init(self, cookie: bytes | None = None, unrecognized: tuple[bytes, ...] = ()) -> Init:
-        streams = self._settings.streams
-        window = self._settings.receive_window
-        return Init(
-            self._local_tag, window, streams, streams, self._initial_tsn, cookie=cookie, unrecognized=unrecognized
-        )
+        return self._identity.init(self._settings, cookie, unrecognized)
 
     # What is said until it is answered --------------------------------------------------------------------------------
 
@@ -231,15 +224,6 @@ class AssociationSetup:
         self._outbound = Outbound(self._initial_tsn, self._settings, self.statistics)
         self._inbound = None
         self._reset = None
-
-
-def _check_init(peer: Init) -> None:
-    """RFC 9260 §3.3.2, §3.3.3: a tag and streams of 0 cannot be."""
-    if 0 in (peer.initiate_tag, peer.outbound_streams, peer.inbound_streams):
-        raise SctpError(
-            SctpReason.INVALID_PARAMETER,
-            f"tag {peer.initiate_tag:#x}, streams {peer.outbound_streams} and {peer.inbound_streams}",
-        )
 
 
 _CAUSES_WITH_TEXT = frozenset((CauseCode.USER_INITIATED_ABORT, CauseCode.PROTOCOL_VIOLATION))

@@ -13,7 +13,7 @@ from voicegate.dtls import Fingerprint
 from voicegate.errors import LocalError
 from voicegate.ice import Candidate, IceCredentials
 from voicegate.sdp.description import MediaSection, Section, SessionDescription
-from voicegate.sdp.model import AUDIO_LEVEL_URI, MID_URI, Codec, Direction, Offer, Setup
+from voicegate.sdp.model import AUDIO_LEVEL_URI, MID_URI, SPED_OPTIONS, Codec, Direction, Offer, Setup
 
 OPUS_PARAMETERS = "minptime=10;useinbandfec=1"
 """In-band FEC, and no usedtx: a steady stream keeps detection of speech simple and the path alive."""
@@ -33,7 +33,8 @@ class LocalParameters:
     """What we put into an offer or answer.
 
     `max_message_size` is the longest message that we take from a data channel, in octets; 0 refuses data channels, or
-    does not offer them.
+    does not offer them. `sctp_init` is the value of `a=sctp-init` for them, None for no such line; an answer has one
+    only where the offer has (draft-hancke-tsvwg-snap).
 
     `candidates` holds at least one, the best first; they are all there will be if `end_of_candidates`. `ssrc`, `cname`,
     `stream_id` and `track_id` name what we send. `session_id` (63 bits) tells sessions apart; None takes the ssrc,
@@ -53,6 +54,7 @@ class LocalParameters:
     end_of_candidates: bool = True
     ptime_ms: int | None = None
     max_message_size: int = 0
+    sctp_init: str | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -65,10 +67,12 @@ class AnswerParameters(LocalParameters):
 
 @dataclass(slots=True, kw_only=True)
 class OfferParameters(LocalParameters):
-    """`setup` is our DTLS role if it must not be left to the answerer; `direction` is ours."""
+    """`setup` is our DTLS role if it must not be left to the answerer; `direction` is ours; `sped` says that our checks
+    will carry DTLS."""
 
     setup: Setup = Setup.ACTPASS
     direction: Direction = Direction.SENDRECV
+    sped: bool = False
 
 
 def build_answer(offer: Offer, parameters: AnswerParameters) -> str:
@@ -89,7 +93,8 @@ def build_answer(offer: Offer, parameters: AnswerParameters) -> str:
         if index == offer.audio.index:
             answer.media.append(_audio_answer(offer, parameters, setup))
         elif index in accepted:
-            answer.media.append(_channel_section(parameters, setup, offered.mid, offered.protocol))
+            init = parameters.sctp_init if channel is not None and channel.sctp_init is not None else None
+            answer.media.append(_channel_section(parameters, setup, offered.mid, offered.protocol, init))
         else:
             answer.media.append(_rejection(offered))
     return answer.to_sdp()
@@ -101,7 +106,7 @@ def build_offer(parameters: OfferParameters) -> str:
     mids = [OFFERED_MID, OFFERED_CHANNEL_MID] if parameters.max_message_size else [OFFERED_MID]
     offer = _session(parameters, ice_lite=False, bundle=mids)
     section = _audio_section(parameters, str(OFFERED_OPUS_PAYLOAD_TYPE))
-    section.add("ice-options", "trickle")
+    section.add("ice-options", " ".join(("trickle", *SPED_OPTIONS)) if parameters.sped else "trickle")
     _add_transport(section, parameters, parameters.setup)
     section.add("mid", OFFERED_MID)
     for uri, id_ in OFFERED_EXTENSIONS.items():
@@ -111,7 +116,9 @@ def build_offer(parameters: OfferParameters) -> str:
     _add_candidates(section, parameters)
     offer.media.append(section)
     if parameters.max_message_size:
-        offer.media.append(_channel_section(parameters, parameters.setup, OFFERED_CHANNEL_MID, CHANNEL_PROTOCOL))
+        offer.media.append(
+            _channel_section(parameters, parameters.setup, OFFERED_CHANNEL_MID, CHANNEL_PROTOCOL, parameters.sctp_init)
+        )
     return offer.to_sdp()
 
 
@@ -140,6 +147,9 @@ def _audio_answer(offer: Offer, parameters: AnswerParameters, setup: Setup) -> M
     audio = offer.audio
     section = _audio_section(parameters, str(audio.codec.payload_type))
     section.protocol = offer.description.media[audio.index].protocol
+    if offer.speaks_sped and setup is Setup.PASSIVE:
+        # Chromium looks at the checks alone; the draft wants to read it here.
+        section.add("ice-options", " ".join(SPED_OPTIONS))
     _add_transport(section, parameters, setup)
     if audio.mid is not None:
         section.add("mid", audio.mid)
@@ -157,7 +167,9 @@ def _audio_answer(offer: Offer, parameters: AnswerParameters, setup: Setup) -> M
     return section
 
 
-def _channel_section(parameters: LocalParameters, setup: Setup, mid: str | None, protocol: str) -> MediaSection:
+def _channel_section(
+    parameters: LocalParameters, setup: Setup, mid: str | None, protocol: str, sctp_init: str | None
+) -> MediaSection:
     """Data channels, over the transport of audio (RFC 8841 §5)."""
     section = MediaSection(
         [("c", "IN IP4 0.0.0.0")],
@@ -171,6 +183,8 @@ def _channel_section(parameters: LocalParameters, setup: Setup, mid: str | None,
         section.add("mid", mid)
     section.add("sctp-port", str(SCTP_PORT))
     section.add("max-message-size", str(parameters.max_message_size))
+    if sctp_init is not None:
+        section.add("sctp-init", sctp_init)
     return section
 
 

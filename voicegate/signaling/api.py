@@ -10,6 +10,7 @@ The WebSockets of the same API are in `realtime_sockets.py`, its description for
 import re
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl
@@ -33,6 +34,7 @@ from voicegate.signaling.host import (
 from voicegate.signaling.limits import (
     ANSWER_LIMIT_S,
     API_BODY_OCTETS,
+    CHANNEL_IDS,
     DEFAULT_TOKEN_SECONDS,
     MAX_QUERY_FIELDS,
     MAX_QUERY_OCTETS,
@@ -59,6 +61,8 @@ CLIENT_SECRETS_PATH = f"{REALTIME_PATH}/client_secrets"
 
 _HANG_UP_PATH = re.compile(rf"{CALLS_PATH}/([A-Za-z0-9_-]{{1,200}})/hangup")
 _BETA_PATHS = {REALTIME_PATH, f"{REALTIME_PATH}/sessions", f"{REALTIME_PATH}/transcription_sessions"}
+
+_CHANNEL_ID_DIGITS = len(str(CHANNEL_IDS.stop))
 
 BETA_CODE = "beta_api_shape_disabled"
 BETA_MESSAGE = (
@@ -107,7 +111,7 @@ class RealtimeApi:
         query = query_fields(scope["query_string"])
         configuration = bind_session(grant.token, request.session, query.get("model", ""), self._counters)
         region = grant.token.region if grant.token is not None else None
-        context = self._context(scope, grant.holder, region)
+        context = replace(self._context(scope, grant.holder, region), events_channel=_channel_id(query.get("dcid")))
         try:
             with trio.fail_after(ANSWER_LIMIT_S):
                 call = await self._host.answer(request.offer_sdp, NobodyListens(), context, configuration)
@@ -200,6 +204,15 @@ def unreachable() -> HttpError:
     """What to say when somebody else may have the call."""
     message = "The transceiver that has this call does not answer; try again."
     return HttpError(503, "owner_unreachable", message, [("Retry-After", "1")])
+
+
+def _channel_id(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdecimal() and len(text) <= _CHANNEL_ID_DIGITS and int(text) in CHANNEL_IDS):
+        message = f"Invalid value for 'dcid': a whole number below {CHANNEL_IDS.stop} is expected."
+        raise HttpError(400, "invalid_value", message, param="dcid")
+    return int(text)
 
 
 def _seconds(expires_after: Any) -> int:

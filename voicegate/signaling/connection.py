@@ -18,6 +18,7 @@ Whoever wants to close does so through the writer, behind all that was queued be
 """
 
 import logging
+from dataclasses import replace
 from enum import Enum
 
 import trio
@@ -128,12 +129,12 @@ class Connection:
         if self._phase is Phase.ENDING:
             return
         match message:
-            case Offer(sdp):
+            case Offer(sdp, dcid):
                 if self._phase is not Phase.WAITING:
                     raise MessageError(ErrorCode.CALL_ACTIVE, "This connection has a call already; open another one.")
                 self._phase = Phase.ANSWERING
                 self._answering = trio.CancelScope()
-                nursery.start_soon(self._carry_call, sdp)
+                nursery.start_soon(self._carry_call, sdp, dcid)
             case RemoteCandidate(candidate):
                 self._take_candidate(candidate)
             case Bye():
@@ -161,10 +162,11 @@ class Connection:
 
     # The call, from its offer to its end.
 
-    async def _carry_call(self, offer_sdp: str) -> None:
+    async def _carry_call(self, offer_sdp: str, events_channel: int | None) -> None:
+        context = replace(self._context, events_channel=events_channel)
         try:
             with self._answering, trio.fail_after(ANSWER_LIMIT_S):
-                self._call = await self._host.answer(offer_sdp, self._outbox, self._context)
+                self._call = await self._host.answer(offer_sdp, self._outbox, context)
         except CapacityError:
             self._fail(MessageError(ErrorCode.CAPACITY, "No room for another call; try again."), TRY_AGAIN_LATER)
         except TooManyCallsError as error:

@@ -47,13 +47,15 @@ class RequestContext:
     """Who asks for a call, over what and from where.
 
     `client_host` is the other end of the TCP connection ("" without one), `origin` what `Steering.choose` wants.
-    `holder` names the credential that was shown, without saying it; "" if there was none.
+    `holder` names the credential that was shown, without saying it; "" if there was none. `events_channel` is the id
+    under which the client opens its channel of events by itself, None if it will say so in the channel.
     """
 
     via: Literal["websocket", "http"]
     client_host: str
     origin: Origin = field(default_factory=Origin)
     holder: str = ""
+    events_channel: int | None = None
 
 
 class EventSink(Protocol):

@@ -14,6 +14,9 @@ MAX_FRAME_OCTETS = 4 * MAX_MESSAGE_OCTETS
 """A message up to this size is at least received, so that it can be refused in words; beyond, the WebSocket is closed
 with 1009 before it can fill our memory."""
 
+CHANNEL_IDS = range(1024)
+"""Which ids a client may choose for its channel of events: a stream each, and our associations have so many."""
+
 MAX_SDP_OCTETS = 64 * 1024
 """Body of `POST /v1/realtime/calls`, as generous as the WebSocket."""
 

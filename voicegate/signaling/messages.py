@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from voicegate.errors import LocalError, PeerError
-from voicegate.signaling.limits import MAX_EVENT_OCTETS, MAX_MESSAGE_OCTETS
+from voicegate.signaling.limits import CHANNEL_IDS, MAX_EVENT_OCTETS, MAX_MESSAGE_OCTETS
 
 SUBPROTOCOL = "voicegate.v1"
 
@@ -22,9 +22,10 @@ EVENT_TYPES = frozenset({"agent", "event", "stats"})
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """The client wants a call."""
+    """The client wants a call; it opens its channel of events by itself under the id `dcid`, if that is not None."""
 
     sdp: str
+    dcid: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,13 @@ def encode_event(event: Mapping[str, object]) -> str:
 
 
 def _parse_offer(fields: dict[str, object]) -> Offer:
-    return Offer(_text(fields, "sdp", "an offer"))
+    dcid = fields.get("dcid")
+    if isinstance(dcid, float) and dcid.is_integer():
+        dcid = int(dcid)  # JSON, and its schema, have one kind of number: 1.0 is 1.
+    if dcid is not None and (type(dcid) is not int or dcid not in CHANNEL_IDS):
+        message = f"The member 'dcid' of an offer is a whole number below {CHANNEL_IDS.stop}."
+        raise MessageError(ErrorCode.INVALID_FIELD, message)
+    return Offer(_text(fields, "sdp", "an offer"), dcid)
 
 
 def _parse_candidate(fields: dict[str, object]) -> RemoteCandidate:

@@ -5,20 +5,17 @@ import re
 from collections.abc import Sequence
 
 import trio
-from trio_websocket import WebSocketRequest, wrap_server_stream
+from trio_websocket import WebSocketRequest
 
 from voicegate.signaling.api import call_not_found
 from voicegate.signaling.counters import SignalingCounters
 from voicegate.signaling.event_socket import EventSocket
 from voicegate.signaling.host import HUNG_UP, CallNotFoundError, CallTable
 from voicegate.signaling.limits import (
-    HANDSHAKE_LIMIT_S,
     MAX_SDP_OCTETS,
-    MAX_SOCKET_MESSAGE_OCTETS,
-    SOCKET_RECEIVE_OCTETS,
 )
 from voicegate.signaling.peer import HEADER, PeerKeys, PeerRequestError
-from voicegate.signaling.realtime_sockets import reject
+from voicegate.signaling.realtime_sockets import serve_upgrade
 from voicegate.signaling.responses import (
     HttpError,
     Receive,
@@ -78,21 +75,7 @@ class PeerSockets:
 
     async def serve_stream(self, stream: trio.abc.Stream) -> None:
         """Serve another transceiver to the end; the stream begins with its request."""
-        async with trio.open_nursery() as nursery:
-            request: WebSocketRequest | None = None
-            with trio.move_on_after(HANDSHAKE_LIMIT_S):
-                request = await wrap_server_stream(
-                    nursery,
-                    stream,
-                    max_message_size=MAX_SOCKET_MESSAGE_OCTETS,
-                    receive_buffer_size=SOCKET_RECEIVE_OCTETS,
-                )
-            if request is not None:
-                try:
-                    await self._serve_request(request)
-                except HttpError as error:
-                    await reject(request, error)
-            nursery.cancel_scope.cancel()
+        await serve_upgrade(stream, self._serve_request)
 
     async def _serve_request(self, request: WebSocketRequest) -> None:
         call_id, what = self._gate.admit("GET", request.path, request.headers, b"")

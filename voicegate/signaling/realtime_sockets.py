@@ -9,6 +9,8 @@ beta shape, whose clients expect an `error` event and close code 4000.
 
 import json
 import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable
 
 import trio
 from trio_websocket import WebSocketConnection, WebSocketRequest, wrap_server_stream
@@ -66,22 +68,8 @@ class RealtimeSockets:
 
     async def serve_stream(self, stream: trio.abc.Stream) -> None:
         """Serve one client to its end; the stream begins with its request."""
-        async with trio.open_nursery() as nursery:
-            request: WebSocketRequest | None = None
-            with trio.move_on_after(HANDSHAKE_LIMIT_S):
-                request = await wrap_server_stream(
-                    nursery,
-                    stream,
-                    max_message_size=MAX_SOCKET_MESSAGE_OCTETS,
-                    receive_buffer_size=SOCKET_RECEIVE_OCTETS,
-                )
-            if request is not None:
-                try:
-                    await self._serve_request(request, client_host(stream))
-                except HttpError as error:
-                    self._counters.sockets_refused[error.code] += 1
-                    await reject(request, error)
-            nursery.cancel_scope.cancel()
+        peer = client_host(stream)
+        await serve_upgrade(stream, lambda request: self._serve_request(request, peer), self._counters.sockets_refused)
 
     async def _serve_request(self, request: WebSocketRequest, peer: str) -> None:
         path, _, query = request.path.partition("?")
@@ -145,6 +133,34 @@ class RealtimeSockets:
         with trio.move_on_after(CLOSE_LIMIT_S):
             await websocket.send_message(json.dumps({"type": "error", "event_id": new_id("event"), "error": error}))
             await websocket.aclose(_BETA_CLOSE, BETA_CODE)
+
+
+async def serve_upgrade(
+    stream: trio.abc.Stream,
+    serve: Callable[[WebSocketRequest], Awaitable[None]],
+    refused: Counter[str] | None = None,
+) -> None:
+    """Read the request at the beginning of a stream and serve the WebSocket it asks for, to its end.
+
+    An `HttpError` of `serve` is the answer to the request, and is counted by its code in `refused`.
+    """
+    async with trio.open_nursery() as nursery:
+        request: WebSocketRequest | None = None
+        with trio.move_on_after(HANDSHAKE_LIMIT_S):
+            request = await wrap_server_stream(
+                nursery,
+                stream,
+                max_message_size=MAX_SOCKET_MESSAGE_OCTETS,
+                receive_buffer_size=SOCKET_RECEIVE_OCTETS,
+            )
+        if request is not None:
+            try:
+                await serve(request)
+            except HttpError as error:
+                if refused is not None:
+                    refused[error.code] += 1
+                await reject(request, error)
+        nursery.cancel_scope.cancel()
 
 
 async def reject(request: WebSocketRequest, error: HttpError) -> None:

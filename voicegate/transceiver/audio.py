@@ -65,6 +65,10 @@ class AudioChain:
         """Send the first frame, one of silence, so that the peer's receiver is set up before anybody speaks."""
         self._send(self._rtp.send_frame(self._silence, self._frame_samples, True, now))
 
+    def keep_warm(self, now: float) -> None:
+        """One frame of silence, while it is not known yet who listens."""
+        self._send(self._rtp.send_frame(self._silence, self._frame_samples, False, now))
+
     def receive(self, packet: RtpPacket, now: float) -> None:
         """Queue one incoming packet for its tick."""
         if not packet.payload:

@@ -9,6 +9,7 @@ an agent, say) asks for the session to be drained soon, so that what is said at 
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from voicegate.agents import Call
 from voicegate.agents.events import ChannelMessage
@@ -19,6 +20,7 @@ from voicegate.sctp import (
     ChannelClosed,
     ChannelOpened,
     DataChannels,
+    Identity,
     MessageReceived,
     MessageTooLargeError,
     Role,
@@ -33,6 +35,20 @@ EVENTS_LABEL = "oai-events"
 """The channel that carries the events of the Realtime API: its clients open one of this name."""
 
 
+@dataclass(frozen=True, slots=True)
+class ChannelPlan:
+    """What signaling said of the data channels. `identity` is ours, which an answer may have named already.
+
+    `peer_init` is the peer's INIT if both descriptions have one (SNAP), `events_id` the id under which the peer opens
+    the channel of events by itself, None if it will say so in the channel.
+    """
+
+    settings: SctpSettings
+    identity: Identity
+    peer_init: bytes | None = None
+    events_id: int | None = None
+
+
 class Channels:
     """The data channels of one session. `wake` asks for `datagrams_to_send` to be called soon."""
 
@@ -40,20 +56,34 @@ class Channels:
         self,
         call: Call,
         role: Role,
-        settings: SctpSettings,
+        plan: ChannelPlan,
         random_bytes: Callable[[int], bytes],
         wake: Callable[[], None],
     ) -> None:
         self._call = call
         self._wake = wake
-        self._sctp = DataChannels(role, settings, random_bytes)
+        self._plan = plan
+        self._sctp = DataChannels(role, plan.settings, random_bytes, plan.identity)
         self._labels: dict[int, str] = {}
         self._controllers: dict[int, EventChannel] = {}
         call.carry_messages(self._send_message)
 
+    def knock(self, now: float) -> None:
+        """There are keys to send with, and it is not known yet who can read it: INIT may leave, and nothing else."""
+        if self._plan.peer_init is None:
+            self._sctp.start(now)
+
     def start(self, now: float) -> None:
-        """The keys are there: send INIT, whatever the peer does."""
-        self._sctp.start(now)
+        """The peer is who it should be: be up, or send INIT, whatever the peer does."""
+        if self._plan.events_id is not None:
+            self._sctp.open(EVENTS_LABEL, negotiated_id=self._plan.events_id)
+            # What is said at once leaves with our first packet of data, be it behind the COOKIE-ECHO.
+            self._open(self._plan.events_id, EVENTS_LABEL)
+        if self._plan.peer_init is None:
+            self._sctp.start(now)
+        else:
+            self._sctp.establish(self._plan.peer_init, now)
+            self._drain_events()
 
     def receive_datagram(self, data: bytes, now: float) -> None:
         """The application data of one DTLS record."""
@@ -119,6 +149,8 @@ class Channels:
                     log.info("%s: no data channels any more: %s %s", self._call.call_id, reason.value, detail)
 
     def _open(self, channel: int, label: str) -> None:
+        if channel in self._labels:
+            return
         self._labels[channel] = label
         if label == EVENTS_LABEL:
             controller = self._controllers[channel] = EventChannel(self, channel)

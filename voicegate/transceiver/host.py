@@ -8,18 +8,20 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Literal
 
 import trio
 
 from voicegate.agents import Agent, Call
 from voicegate.dtls import Certificate, DtlsRole, SrtpProfile
-from voicegate.ice import MAX_LOCAL_PREFERENCE, Candidate, IceCredentials, IceLiteAgent
+from voicegate.ice import MAX_LOCAL_PREFERENCE, Candidate, DtlsInStun, IceCredentials, IceLiteAgent
 from voicegate.net import MetricsRegistry
 from voicegate.realtime import SessionConfiguration
 from voicegate.routing import FleetKeys, Hint, HintCodec, HintKind
-from voicegate.sctp import SctpSettings
+from voicegate.sctp import Identity, SctpError, SctpSettings, init_from_sdp, init_to_sdp
 from voicegate.sdp import AnswerParameters, RemoteApplication, RemoteAudio, Setup, build_answer, parse_offer
+from voicegate.transceiver.channels import ChannelPlan
 from voicegate.transceiver.config import TransceiverConfig
 from voicegate.transceiver.endpoint import Endpoint
 from voicegate.transceiver.ends import EndReason
@@ -53,6 +55,7 @@ class Transceiver:
     ) -> None:
         self.calls: dict[str, Session] = {}
         self.ends: Counter[str] = Counter()
+        self.shortcuts: Counter[str] = Counter()
         self.started = 0
         self.is_draining = False
         self.clock = surroundings.clock
@@ -72,18 +75,21 @@ class Transceiver:
         self._codec = self._keys.hint_codec()
         self._endpoint.use_keys(self._keys)
 
-    def answer(
+    def answer(  # noqa: PLR0913, PLR0917 - what a call is made of
         self,
         offer_sdp: str,
         on_event: Callable[[dict[str, object]], None],
         ingresses: Sequence[Sequence[tuple[str, int]]],
         now: float,
         configuration: SessionConfiguration | None = None,
+        events_channel: int | None = None,
     ) -> tuple[Session, str]:
         """A new session and its SDP answer.
 
         `ingresses` are the relays to name, the best one first, each with its public addresses; the session has this
-        `configuration`, or the default one. Raises SdpError for the offer and FullError when there is no room.
+        `configuration`, or the default one. The client opens its channel of events by itself under the id
+        `events_channel`, or says so in the channel if that is None. Raises SdpError for the offer and FullError when
+        there is no room.
         """
         offer = parse_offer(offer_sdp)
         if self.is_full or self.is_draining:
@@ -94,6 +100,8 @@ class Transceiver:
         local = IceCredentials(ufrag, self._keys.ice_pwd(ufrag))
         call_id = self._call_id(slot)
         ssrc = int.from_bytes(random_bytes(4), "big")
+        channels = _channel_plan(offer.application, events_channel, random_bytes)
+        dtls_role = DtlsRole.CLIENT if offer.answer_setup is Setup.ACTIVE else DtlsRole.SERVER
         answer_sdp = build_answer(
             offer,
             AnswerParameters(
@@ -104,14 +112,21 @@ class Transceiver:
                 cname=call_id,
                 stream_id=STREAM_ID,
                 max_message_size=MAX_MESSAGE_OCTETS,
+                sctp_init=_snap_init(channels),
             ),
         )
         call = Call(call_id, on_event, session=configuration)
         parameters = SessionParameters(
             call_id=call_id,
-            ice=IceLiteAgent(local, offer.ice.ufrag, now=now),
+            ice=IceLiteAgent(
+                local,
+                offer.ice.ufrag,
+                now=now,
+                # As the DTLS client we would gain nothing by it; then checks are answered plainly, which says so.
+                dtls_in_stun=DtlsInStun() if dtls_role is DtlsRole.SERVER else None,
+            ),
             ufrag=ufrag,
-            dtls_role=DtlsRole.CLIENT if offer.answer_setup is Setup.ACTIVE else DtlsRole.SERVER,
+            dtls_role=dtls_role,
             certificate=self._certificate,
             peer_fingerprints=tuple(offer.fingerprints),
             srtp_profiles=SRTP_PROFILES,
@@ -119,7 +134,7 @@ class Transceiver:
             audio_level_extension=offer.audio.audio_level_id,
             ssrc=ssrc,
             cname=call_id,
-            channels=_sctp_settings(offer.application),
+            channels=channels,
             max_call_s=config.max_call_s,
             idle_limit_s=config.idle_limit_s,
         )
@@ -172,6 +187,12 @@ class Transceiver:
             "reason",
         )
         registry.read_counter(
+            "voicegate_transceiver_shortcuts_total",
+            "Ended sessions that were set up with DTLS in STUN (sped), SCTP in SDP (snap), a known channel (dcid).",
+            lambda: {(name,): self.shortcuts[name] for name in ("sped", "snap", "dcid")},
+            "shortcut",
+        )
+        registry.read_counter(
             "voicegate_transceiver_packets_total",
             "Packets of clients.",
             lambda: {("in",): endpoint.received_packets, ("out",): endpoint.sent_packets},
@@ -216,6 +237,7 @@ class Transceiver:
             self._endpoint.remove(session)
             reason = session.end_reason or EndReason.INTERNAL_ERROR
             self.ends[reason.value] += 1
+            self.shortcuts.update(session.shortcuts)
             log.info("%s: ended: %s %s %s", session.call_id, reason.value, session.end_detail, session.timeline.in_ms())
             log.info("usage %s", json.dumps({"call_id": session.call_id, "reason": reason.value, **session.summary()}))
 
@@ -231,15 +253,28 @@ def _audio_format(audio: RemoteAudio) -> AudioFormat:
     return AudioFormat(codec, audio.codec.payload_type, 10 if audio.ptime_ms == SHORT_FRAME_MS else 20)
 
 
-def _sctp_settings(application: RemoteApplication | None) -> SctpSettings | None:
+def _channel_plan(
+    application: RemoteApplication | None, events_channel: int | None, random_bytes: Callable[[int], bytes]
+) -> ChannelPlan | None:
     """What the offer says of its data channels; None if the answer refuses them or there are none."""
     if application is None or not application.bundled:
         return None
-    return SctpSettings(
+    settings = SctpSettings(
         remote_port=application.sctp_port,
         peer_maximum_message=application.max_message_size,
         maximum_inbound_message=MAX_MESSAGE_OCTETS,
     )
+    peer_init = None
+    if application.sctp_init is not None:
+        # What cannot be read is not answered, and then SCTP says INIT as ever.
+        with suppress(SctpError):
+            peer_init = init_from_sdp(application.sctp_init)
+    return ChannelPlan(settings, Identity.draw(random_bytes), peer_init, events_channel)
+
+
+def _snap_init(plan: ChannelPlan | None) -> str | None:
+    """Our INIT for the answer to an offer that has one."""
+    return init_to_sdp(plan.identity, plan.settings) if plan is not None and plan.peer_init is not None else None
 
 
 def _candidates(ingresses: Sequence[Sequence[tuple[str, int]]]) -> list[Candidate]:

@@ -13,9 +13,9 @@ from voicegate.agents import Call
 from voicegate.rtp import RtpPacket, audio_level
 from voicegate.transceiver.ends import EndReason
 
-SILENT_PAYLOAD_OCTETS = 20
-"""A frame of Opus silence is shorter, one of speech is longer at any bit rate. (One of G.711 always is longer: without
-the sender's opinion such a call is never idle.)"""
+SILENT_PAYLOAD_OCTETS = 40
+"""A frame of Opus silence has 3 to 31 octets, one of speech more than these, which are 16 kbit/s. (One of G.711 always
+has more: without the sender's opinion such a call is never idle.)"""
 
 
 class Lifetime:

@@ -12,6 +12,15 @@ HANDSHAKE_STALL_S = 2.0
 """A handshake without an end for this long makes room for one over another validated path, if there is one. Longer than
 any handshake at one second of round trip; short enough for a caller whose line an impostor tried to take."""
 
+CARRIED_ROUND_TRIP_S = 0.25
+"""What DTLS inside of checks takes for the round trip, which nobody has measured yet. The client repeats its check
+every 50 ms and gets our flight again in each answer: our own timer (two of these) is for one that stops checking."""
+
+HALF_RTT_GUARD_S = 0.03
+"""After a flight inside of a check's answer nothing else is sent for so long. libwebrtc says its last flight when the
+answer has made its path writable, a moment later, and never if media or data came in between: it takes those for the
+proof that we have that flight. A few milliseconds are enough for it, the rest is for jitter."""
+
 CONNECT_LIMIT_S = 20.0
 """From the answer to secured media. A browser gives up after 15 s without an answer to its checks; who keeps checking
 and never secures anything would hold a session for ever."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from voicegate.dtls import Certificate, DtlsRole, Fingerprint, SrtpProfile
 from voicegate.ice import IceLiteAgent
 from voicegate.net import TimerOwner
-from voicegate.sctp import SctpSettings
+from voicegate.transceiver.channels import ChannelPlan
 from voicegate.transceiver.clock import MediaClock
 from voicegate.transceiver.format import AudioFormat
 from voicegate.transceiver.limits import DEFAULT_MAX_CALL_S
@@ -43,7 +43,7 @@ class SessionParameters:
     audio_level_extension: int | None
     ssrc: int
     cname: str
-    channels: SctpSettings | None = None
+    channels: ChannelPlan | None = None
     max_call_s: float = DEFAULT_MAX_CALL_S
     idle_limit_s: float | None = None
 

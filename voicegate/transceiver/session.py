@@ -1,16 +1,18 @@
 """One session: a client, its paths, its secured media, its agent. Its lifetime is the lifetime of one nursery.
 
     receive_stun ─▶ IceLiteAgent ─▶ paths: answered, claimed, (selected)
-    receive_dtls ─▶ DtlsConnection ─▶ keys ─▶ RtpSession
-                                   └▶ application data ─▶ Channels ─▶ EventHub of the Call
+                       ⇅ DTLS inside of checks
+    receive_dtls ─▶ Handshakes ─▶ keys ─▶ RtpSession
+                               └▶ application data ─▶ Channels ─▶ EventHub of the Call
     receive_media ▶ RtpSession ─▶ loop back | AudioChain ─▶ Call ─▶ agent
 
 1. The first authenticated check makes a path. It is claimed, and DTLS starts over it at once, before any nomination.
 2. A handshake whose certificate does not match the offer's fingerprint disqualifies the path, not the session: whoever
    holds the certificate of the offer may still come, over another path. So somebody who merely learnt the ICE password
    cannot take the call.
-3. With the keys media flows. From then on downlink moves to another path only when ICE prefers it *and* an
-   authenticated packet came over it.
+3. With the keys media flows. As the DTLS server we have them half a round trip before the client shows its certificate:
+   until then whoever listens hears silence, is not listened to, and gets at most an SCTP INIT. From then on downlink
+   moves to another path only when ICE prefers it *and* an authenticated packet came over it.
 4. SCTP starts with the handshake's end, if the offer has data channels.
 5. The first reason to end wins. The agent is told, gets a moment to finish, then nursery, sockets' entries, timers and
    keys go together.
@@ -26,32 +28,18 @@ from math import inf
 import trio
 
 from voicegate.agents import Agent, Call, run_agent
-from voicegate.dtls import (
-    ApplicationData,
-    ConnectionClosed,
-    ConnectionFailed,
-    DtlsConnection,
-    DtlsRole,
-    HandshakeComplete,
-    SrtpKeyingMaterial,
-)
-from voicegate.ice import ConsentExpired, PathRemoved
+from voicegate.dtls import DtlsRole, SrtpKeyingMaterial
+from voicegate.ice import ConsentExpired, DtlsAcknowledged, PathRemoved
 from voicegate.realtime import ErrorCode, EventError
 from voicegate.routing import with_flags
 from voicegate.rtp import RtpPacket, RtpSession, is_rtcp
-from voicegate.sctp import Role, SctpSettings
+from voicegate.sctp import Role
 from voicegate.transceiver.audio import AudioChain
 from voicegate.transceiver.channels import Channels
-from voicegate.transceiver.demultiplexing import is_client_hello
 from voicegate.transceiver.ends import EndReason
+from voicegate.transceiver.handshakes import Handshakes
 from voicegate.transceiver.lifetime import Lifetime
-from voicegate.transceiver.limits import (
-    AGENT_GRACE_S,
-    CONNECT_LIMIT_S,
-    HANDSHAKE_RETRY_S,
-    HANDSHAKE_STALL_S,
-    MAX_HANDSHAKES,
-)
+from voicegate.transceiver.limits import AGENT_GRACE_S, CONNECT_LIMIT_S
 from voicegate.transceiver.parameters import SessionParameters, Surroundings, Timeline
 from voicegate.transceiver.path import ClientAddress, Path, RelayAddress
 
@@ -71,6 +59,7 @@ class Session:
         self.ufrag = parameters.ufrag.encode("ascii")
         self.call = call
         self.paths: dict[ClientAddress, Path] = {}
+        self.media_path: Path | None = None
         self.timeline = Timeline(now)
         self.rtp: RtpSession | None = None
         self.audio: AudioChain | None = None
@@ -80,18 +69,13 @@ class Session:
         self._parameters = parameters
         self._around = surroundings
         self._ice = parameters.ice
-        self._dtls_role = parameters.dtls_role
-        self._dtls: DtlsConnection | None = None
-        self._dtls_path: Path | None = None
-        self._path: Path | None = None
+        self._sped = parameters.ice.dtls_in_stun
+        self._handshakes = Handshakes(parameters, surroundings, self)
         self._channels: Channels | None = None
         self._serves_channels = False
         self._is_woken = False
-        self._handshakes = 0
-        self._handshake_deadline = inf
         self._connect_deadline = now + CONNECT_LIMIT_S
         self._lifetime = Lifetime(call, parameters.max_call_s, parameters.idle_limit_s, now)
-        self._refused: set[ClientAddress] = set()
         self._next_path_note = 0.0
         self._ended = trio.Event()
         self._finished = trio.Event()
@@ -117,8 +101,19 @@ class Session:
             self._say_goodbye(trio.current_time())
 
     def summary(self) -> dict[str, object]:
-        """What the call took and how it went, for the log: setup times, audio, packets, loss, round trip."""
-        return {**self.timeline.in_ms(), **asdict(self.call.usage)}
+        """What the call took and how it went, for the log: setup times, audio, packets, loss, round trip, shortcuts."""
+        return {**self.timeline.in_ms(), **asdict(self.call.usage), "shortcuts": self.shortcuts}
+
+    @property
+    def shortcuts(self) -> list[str]:
+        """What made the setup of this session shorter."""
+        plan = self._parameters.channels
+        used = {
+            "sped": self._sped is not None and self._sped.statistics.carried_in > 0,
+            "snap": plan is not None and plan.peer_init is not None,
+            "dcid": plan is not None and plan.events_id is not None,
+        }
+        return [name for name, is_used in used.items() if is_used]
 
     async def wait_ended(self) -> str:
         """Wait until the session is gone and say why it ended."""
@@ -161,15 +156,13 @@ class Session:
         self._around.cancel_timer(self)
         if self.audio is not None:
             self.audio.count_packets()
-        if self.rtp is not None and self._path is not None:
-            self._around.send(self._path, self.rtp.goodbye(now, time.time()))
-        if self._dtls is not None:
-            self._drain_channels(now)
-            if self._channels is not None:
-                self._channels.close()
-                self._drain_channels(now)
-            self._dtls.close(now)
-            self._send_dtls(now)
+        if self.rtp is not None and self.media_path is not None and self._handshakes.is_trusted:
+            self._around.send(self.media_path, self.rtp.goodbye(now, time.time()))
+        self.drain_channels(now)
+        if self._channels is not None:
+            self._channels.close()
+            self.drain_channels(now)
+        self._handshakes.close(now)
 
     # From the network: plain calls of the packet reader.
 
@@ -188,36 +181,48 @@ class Session:
                 self._around.claim(path, now)
             if self.timeline.checked is None:
                 self.timeline.checked = now
+        beside = self._receive_carried(path, now)
         self._drain_ice(now, path)
-        if self._dtls is None and self._dtls_role is DtlsRole.CLIENT and self._may_handshake(path):
-            self._start_handshake(path, now)
+        if beside is not None:
+            for datagram in beside:
+                self._around.send(path, datagram)
+            if self._handshakes.drain(now):
+                self._note_authentic(path, entry, relay, now)
+                self._prove(path)
+        is_ours_to_begin = self._handshakes.connection is None and self._parameters.dtls_role is DtlsRole.CLIENT
+        if is_ours_to_begin and self._handshakes.may_begin(path):
+            self._handshakes.begin(path, now)
         self._arm_timer()
 
     def receive_dtls(self, path: Path, data: bytes, entry: bytes, relay: RelayAddress, now: float) -> None:
         """One datagram of the handshake, or of what DTLS carries later."""
         path.received_octets += len(data)
-        if path.address in self._refused:
-            return
-        if self._dtls is None:
-            self._start_handshake(path, now)
-        dtls = self._dtls
-        if dtls is None:
-            return
-        if self.rtp is None:
-            if path is not self._dtls_path and is_client_hello(data):
-                return  # Somebody else's: no handshake survives two of them. Whoever is serious says it again.
-            self._dtls_path = path  # Before the keys exist we answer where the handshake comes from.
-        dtls.receive_datagram(data, path.address, now)
-        if self._drain_dtls(now):
+        if self._handshakes.feed(path, data, now) and self._handshakes.drain(now):
             self._note_authentic(path, entry, relay, now)
             self._prove(path)
         self._arm_timer()
+
+    def _receive_carried(self, path: Path, now: float) -> list[bytes] | None:
+        """What the check that came over `path` carried for DTLS, and named as received.
+
+        What DTLS says to it rides in the response to the check. Returned are the datagrams that find no room there;
+        None if there was nothing.
+        """
+        if self._sped is None or not path.is_claimed:
+            return None
+        beside: list[bytes] | None = None
+        while (event := self._sped.next_event()) is not None:
+            if isinstance(event, DtlsAcknowledged):
+                self._prove(path)
+            elif (datagrams := self._handshakes.feed_carried(path, event.data, now)) is not None:
+                beside = (beside or []) + datagrams
+        return beside
 
     def receive_media(self, path: Path, data: bytes, entry: bytes, relay: RelayAddress, now: float) -> None:
         """One SRTP or SRTCP packet: the hot path."""
         path.received_octets += len(data)
         rtp = self.rtp
-        if rtp is None:
+        if rtp is None or not self._handshakes.is_trusted:
             self.early_media += 1
             return
         if is_rtcp(data):
@@ -231,7 +236,7 @@ class Session:
         path.last_authenticated = now
         if entry != path.arrived_by:
             path.reroute(entry, relay)
-        if path is not self._path or now >= self._next_path_note:
+        if path is not self.media_path or now >= self._next_path_note:
             self._next_path_note = now + PATH_NOTE_INTERVAL_S
             self._prove(path)
             self._ice.note_traffic(path.address, now)
@@ -242,10 +247,10 @@ class Session:
             self.timeline.first_audio = now
         self._lifetime.note_packet(packet, self._parameters.audio_level_extension, now)
         if self.call.is_looped:
-            if packet.payload and self._path is not None:
+            if packet.payload and self.media_path is not None:
                 frame = rtp.forward_frame(packet, now)
                 if frame is not None:
-                    self._around.send(self._path, frame)
+                    self._around.send(self.media_path, frame)
         elif self.audio is not None:
             self.audio.receive(packet, now)
 
@@ -261,15 +266,12 @@ class Session:
     def _handle_timeout(self, now: float) -> None:
         self._ice.handle_timeout(now)
         self._drain_ice(now, None)
-        if self._dtls is not None:
-            self._dtls.handle_timeout(now)
-            if self._channels is not None:
-                self._serve_channels(self._channels.handle_timeout, now)
-            self._drain_dtls(now)
-        if now >= self._handshake_deadline:
-            self._rethink_handshake(now)
+        if self._channels is not None:
+            self._serve_channels(self._channels.handle_timeout, now)
+        self._handshakes.handle_timeout(now)
         if self.timeline.secured is None and now >= self._connect_deadline:
-            self.end(EndReason.HANDSHAKE_FAILED if self.paths else EndReason.NEVER_CONNECTED, self.end_detail)
+            reason = EndReason.HANDSHAKE_FAILED if self.paths else EndReason.NEVER_CONNECTED
+            self.end(reason, self._handshakes.last_error)
             return
         over = self._lifetime.why_over(now)
         if over is not None:
@@ -277,8 +279,9 @@ class Session:
             # Whoever is attached reads why before the channel closes.
             self.call.hub.emit(EventError(ErrorCode.SESSION_EXPIRED, message).to_event())
             self.end(reason)
-        if self.rtp is not None and self._path is not None and now >= self.rtp.next_report_at:
-            self._around.send(self._path, self.rtp.report(now, time.time()))
+        rtp, path = self.rtp, self.media_path
+        if rtp is not None and path is not None and self._handshakes.is_trusted and now >= rtp.next_report_at:
+            self._around.send(path, rtp.report(now, time.time()))
         self._arm_timer()
 
     def tick(self, now: float) -> None:
@@ -288,7 +291,10 @@ class Session:
             self._around.clock.remove(self)
             return
         try:
-            self.audio.speak(now)
+            if self._handshakes.is_trusted:
+                self.audio.speak(now)
+            else:
+                self.audio.keep_warm(now)
         except Exception as error:
             self.fail(error)
 
@@ -305,13 +311,11 @@ class Session:
         if self._is_woken:
             self._around.schedule(self, AT_ONCE)
             return
-        deadlines = [self._ice.next_timeout(), self._handshake_deadline, self._lifetime.deadline]
+        deadlines = [self._ice.next_timeout(), self._handshakes.next_timeout(), self._lifetime.deadline]
         if self._channels is not None:
             deadlines.append(self._channels.next_timeout())
-        if self._dtls is not None:
-            deadlines.append(self._dtls.next_timeout())
         deadlines.append(self._connect_deadline if self.timeline.secured is None else inf)
-        if self.rtp is not None:
+        if self.rtp is not None and self._handshakes.is_trusted:
             deadlines.append(self.rtp.next_report_at)
         self._around.schedule(self, min(deadline for deadline in deadlines if deadline is not None))
 
@@ -345,16 +349,26 @@ class Session:
         """Move downlink to the path ICE selected, once the certificate's holder has shown itself there."""
         address = self._ice.selected_addr
         selected = self.paths.get(address) if address is not None else None
-        if self._path is not None and selected is not None and selected.is_claimed and selected.is_proven:
-            self._path = selected
+        if self.media_path is not None and selected is not None and selected.is_claimed and selected.is_proven:
+            self.media_path = selected
 
     # Data channels: SCTP inside DTLS.
 
-    def _open_channels(self, settings: SctpSettings, now: float) -> None:
-        # RFC 8832 §6: the DTLS client's channels have even numbers.
-        role = Role.CLIENT if self._dtls_role is DtlsRole.CLIENT else Role.SERVER
-        self._channels = Channels(self.call, role, settings, self._around.random_bytes, self._wake)
-        self._channels.start(now)
+    def open_channels(self, now: float) -> None:
+        """Application data may be sent: with trust everything, before it at most an INIT."""
+        plan = self._parameters.channels
+        if plan is None:
+            return
+        if self._channels is None:
+            # RFC 8832 §6: the DTLS client's channels have even numbers.
+            role = Role.CLIENT if self._parameters.dtls_role is DtlsRole.CLIENT else Role.SERVER
+            self._channels = Channels(self.call, role, plan, self._around.random_bytes, self._wake)
+        self._serve_channels(self._channels.start if self._handshakes.is_trusted else self._channels.knock, now)
+
+    def receive_application_data(self, data: bytes, now: float) -> None:
+        """What one record carried: for SCTP."""
+        if self._channels is not None:
+            self._serve_channels(partial(self._channels.receive_datagram, data), now)
 
     def _serve_channels(self, serve: Callable[[float], None], now: float) -> None:
         """What the channels give rise to meanwhile leaves with what follows, and needs no wake-up of its own."""
@@ -370,112 +384,33 @@ class Session:
             self._is_woken = True
             self._arm_timer()
 
-    def _drain_channels(self, now: float) -> None:
+    def drain_channels(self, now: float) -> None:
+        """Give DTLS what the data channels have to say."""
         self._is_woken = False
-        if self._channels is not None and self._dtls is not None:
+        if self._channels is not None:
             for packet in self._channels.datagrams_to_send(now):
-                self._dtls.send(packet)
+                self._handshakes.send_data(packet)
 
-    # DTLS: one attempt at a time.
+    # What the handshakes lead to.
 
-    def _start_handshake(self, path: Path, now: float) -> None:
-        self._handshakes += 1
-        path.handshakes += 1
-        self._handshake_deadline = now + HANDSHAKE_STALL_S
-        self._dtls_path = path
-        # The keys of an attempt that was not completed are worth nothing any more.
-        self.rtp = self.audio = self._path = self._channels = None
+    def follow_handshake(self, path: Path) -> None:
+        """The handshake comes by `path` now: what is sent before there is trust goes there."""
+        if self.media_path is not None:
+            self.media_path = path
+
+    def forget_keys(self) -> None:
+        """The keys of an attempt that was not completed are worth nothing any more, nor is what it said."""
+        self.rtp = self.audio = self.media_path = self._channels = None
         self._around.clock.remove(self)
-        self._dtls = DtlsConnection(
-            self._dtls_role,
-            self._parameters.certificate,
-            peer_fingerprints=self._parameters.peer_fingerprints,
-            srtp_profiles=self._parameters.srtp_profiles,
-            random_bytes=self._around.random_bytes,
-            round_trip_s=None,
-        )
-        if self._dtls_role is DtlsRole.CLIENT:
-            self._dtls.start(now)
-        self._drain_dtls(now)
 
-    def _drain_dtls(self, now: float) -> bool:
-        """Act on what DTLS says. True when that came from the holder of the offer's certificate."""
-        is_authentic = False
-        while self._dtls is not None and (event := self._dtls.next_event()) is not None:
-            if isinstance(event, HandshakeComplete):
-                self._secure(event, now)
-                is_authentic = True
-            elif isinstance(event, ApplicationData):
-                is_authentic = True
-                if self._channels is not None:
-                    self._serve_channels(partial(self._channels.receive_datagram, event.data), now)
-            elif isinstance(event, ConnectionClosed):
-                self.end(EndReason.DTLS_CLOSED)
-            elif isinstance(event, ConnectionFailed):
-                self._send_dtls(now)
-                self._refuse(event, now)
-        self._drain_channels(now)
-        self._send_dtls(now)
-        if self.rtp is None and self._dtls is not None and (keys := self._dtls.srtp) is not None:
-            # The peer's certificate is proved and our Finished is on its way, ahead of what follows: the first frame
-            # need not wait one more round trip for the peer's Finished (the reasoning of TLS False Start, RFC 7918).
-            self._open_media(keys, now)
-        return is_authentic
-
-    def _send_dtls(self, now: float) -> None:
-        path = self._path or self._dtls_path
-        if self._dtls is not None and path is not None:
-            for data in self._dtls.datagrams_to_send(now):
-                self._around.send(path, data)
-
-    def _refuse(self, failure: ConnectionFailed, now: float) -> None:
-        """The handshake failed: not the session's end, for whoever holds the offer's certificate may still come."""
-        log.info("%s: handshake failed: %s", self.call_id, failure.error)
-        self.end_detail = str(failure.error)
-        if self._dtls_path is not None:
-            self._refused.add(self._dtls_path.address)
-        if self.timeline.secured is not None:
-            self.end(EndReason.HANDSHAKE_FAILED, str(failure.error))
-            return
-        self._dtls = None
-        self._handshake_deadline = now + HANDSHAKE_RETRY_S
-        self._try_another_path(now)
-
-    def _rethink_handshake(self, now: float) -> None:
-        """The deadline of an attempt has passed."""
-        self._handshake_deadline = now + HANDSHAKE_STALL_S
-        if self._dtls is None:
-            self.end(EndReason.HANDSHAKE_FAILED, self.end_detail)
-        else:
-            self._try_another_path(now)
-
-    def _try_another_path(self, now: float) -> None:
-        if self._handshakes >= MAX_HANDSHAKES:
-            self.end(EndReason.HANDSHAKE_FAILED, self.end_detail)
-            return
-        others = [path for path in self.paths.values() if path is not self._dtls_path and self._may_handshake(path)]
-        if others:
-            self._start_handshake(min(others, key=lambda path: path.handshakes), now)
-
-    def _may_handshake(self, path: Path) -> bool:
-        return path.is_claimed and path.address not in self._refused
-
-    def _secure(self, complete: HandshakeComplete, now: float) -> None:
+    def secure(self, now: float) -> None:
         """The peer is who the offer says."""
-        if complete.srtp is None:
-            self.end(EndReason.HANDSHAKE_FAILED, "no SRTP profile in common")
-            return
         self.timeline.secured = now
-        self._handshake_deadline = inf
-        if self.rtp is None:
-            self._open_media(complete.srtp, now)
-        if self._parameters.channels is not None:
-            self._open_channels(self._parameters.channels, now)
-        log.info("%s: secured with %s, %s", self.call_id, complete.version, complete.srtp.profile.name)
+        self.open_channels(now)
 
-    def _open_media(self, keys: SrtpKeyingMaterial, now: float) -> None:
-        """Keys exist: media may flow, over the path of the handshake."""
-        self._path = self._dtls_path
+    def open_media(self, keys: SrtpKeyingMaterial, path: Path | None, now: float) -> None:
+        """Keys exist: media may be sent over `path`, that of the handshake."""
+        self.media_path = path
         parameters, audio = self._parameters, self._parameters.audio
         self.rtp = RtpSession(
             keys,
@@ -493,5 +428,5 @@ class Session:
         self.audio.greet(now)
 
     def _send_media(self, data: bytes) -> None:
-        if self._path is not None:
-            self._around.send(self._path, data)
+        if self.media_path is not None:
+            self._around.send(self.media_path, data)

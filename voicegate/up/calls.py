@@ -89,7 +89,12 @@ class OwnCalls:
         ingresses = [ingress.addresses for ingress in chosen]
         try:
             session, answer_sdp = self._transceiver.answer(
-                offer_sdp, events.send_nowait, ingresses, trio.current_time(), configuration
+                offer_sdp,
+                events.send_nowait,
+                ingresses,
+                trio.current_time(),
+                configuration,
+                events_channel=context.events_channel,
             )
         except FullError as error:
             raise CapacityError(str(error)) from error

@@ -3,6 +3,7 @@
 --page URL    opens our page, presses Talk, and at the end Hang up
 --url URL     makes a bare RTCPeerConnection that posts its offer to URL (…/v1/realtime/calls)
 --sdk URL     is a page with the stock browser SDK, unmodified, whose `baseUrl` is URL
+--setup URL   like --url, with a data channel, and says how long everything took after the answer
 
 The WAV given with --play is its microphone. --record gets a stereo WAV: left what the microphone gave the page, right
 what the page was played, both on one clock. Anything the page wrote to its console is in the report.
@@ -47,6 +48,9 @@ def main() -> None:
     target.add_argument("--page", help="our page")
     target.add_argument("--url", help="where to POST the offer: http://HOST:PORT/v1/realtime/calls")
     target.add_argument("--sdk", help="the same, for the SDK")
+    target.add_argument("--setup", help="the same, for a call with a data channel that measures how it comes about")
+    parser.add_argument("--negotiated", action="store_true", help="tell --setup's channel by ?dcid= and not in it")
+    parser.add_argument("--flag", action="append", default=[], help="one more flag for Chromium")
     parser.add_argument("--api-key", default="ek_none_needed", help="what the SDK authenticates with")
     parser.add_argument("--interrupt-at", type=float, help="call the SDK's interrupt() after so many seconds")
     parser.add_argument("--play", type=Path, help="48 kHz mono WAV to speak, once (default: a beep every second)")
@@ -57,7 +61,7 @@ def main() -> None:
     microphone = [f"--use-file-for-fake-audio-capture={arguments.play}%noloop"] if arguments.play else []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), headless=True, args=[*FLAGS, *microphone]
+            executable_path=shutil.which("chromium"), headless=True, args=[*FLAGS, *microphone, *arguments.flag]
         )
         page = browser.new_page(bypass_csp=True)
         page.add_init_script(path=HERE / "ears.js")
@@ -68,6 +72,8 @@ def main() -> None:
             values = talk_on_our_page(page, arguments.page, arguments.seconds)
         elif arguments.sdk:
             values = use_sdk(page, arguments)
+        elif arguments.setup:
+            values = measure_setup(page, arguments.setup, negotiated=arguments.negotiated)
         else:
             values = call(page, arguments.url, arguments.seconds)
         if arguments.record:
@@ -96,6 +102,13 @@ def call(page: Page, url: str, seconds: float) -> dict[str, object]:
     values: dict[str, object] = page.evaluate((HERE / "call.js").read_text(encoding="utf-8"), url)
     page.wait_for_timeout(seconds * 1000)
     values |= page.evaluate("ears.statistics()")
+    return values
+
+
+def measure_setup(page: Page, url: str, *, negotiated: bool) -> dict[str, object]:
+    page.goto(urllib.parse.urljoin(url, "/live"))
+    parameters = {"url": url, "negotiated": negotiated}
+    values: dict[str, object] = page.evaluate((HERE / "setup.js").read_text(encoding="utf-8"), parameters)
     return values
 
 

@@ -30,7 +30,6 @@ from voicegate.dtls.errors import DtlsError, DtlsReason
 from voicegate.dtls.handshake import PLAINTEXT_EPOCH
 from voicegate.dtls.key_exchange import KeyShare
 from voicegate.dtls.messages import (
-    CertificateMessage13,
     CertificateRequest13,
     ClientHello,
     EncryptedExtensions,
@@ -201,11 +200,7 @@ class ClientHandshake13(Handshake13):
 
     def _on_certificate(self, message: HandshakeMessage, now: float) -> ClientState:
         # RFC 8446 §4.4.2.4: a server always has one.
-        if not CertificateMessage13.parse(message.body).certificates:
-            raise DtlsError(
-                DtlsReason.MISSING_CERTIFICATE, "the certificate list is empty", AlertDescription.DECODE_ERROR
-            )
-        self.check_certificate(message)
+        self.check_certificate(message, AlertDescription.DECODE_ERROR)
         return ClientState.CERTIFICATE_VERIFY
 
     def _on_certificate_verify(self, message: HandshakeMessage, now: float) -> ClientState:

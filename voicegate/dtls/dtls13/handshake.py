@@ -10,7 +10,7 @@ both epochs, since records overtake each other. Each side keeps two epochs of ea
 import hashlib
 import hmac
 
-from voicegate.dtls.code_points import CipherSuite, HandshakeType
+from voicegate.dtls.code_points import AlertDescription, CipherSuite, HandshakeType
 from voicegate.dtls.dtls13.key_schedule import (
     ApplicationSecrets,
     HandshakeSecrets,
@@ -130,9 +130,12 @@ class Handshake13(Handshake):
         finished = Finished(self._verify_data(of_client=self.is_client))
         self.say(HandshakeType.FINISHED, finished.serialize(), HANDSHAKE_EPOCH)
 
-    def check_certificate(self, message: HandshakeMessage) -> None:
-        """The peer's certificate, against its fingerprint if that is known. Raises `DtlsError`."""
+    def check_certificate(self, message: HandshakeMessage, when_empty: AlertDescription) -> None:
+        """The peer's certificate, against its fingerprint if that is known; an empty list is told by `when_empty`.
+        Raises `DtlsError`."""
         certificate = CertificateMessage13.parse(message.body)
+        if not certificate.certificates:
+            raise DtlsError(DtlsReason.MISSING_CERTIFICATE, "the certificate list is empty", when_empty)
         # RFC 8446 §4.4.2: the context is that of a request after the handshake, which we never make.
         if certificate.context:
             raise DtlsError(DtlsReason.ILLEGAL_PARAMETER, f"certificate context of {len(certificate.context)}")

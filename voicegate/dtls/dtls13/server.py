@@ -32,7 +32,6 @@ from voicegate.dtls.errors import DtlsError, DtlsReason
 from voicegate.dtls.handshake import PLAINTEXT_EPOCH
 from voicegate.dtls.key_exchange import respond
 from voicegate.dtls.messages import (
-    CertificateMessage13,
     CertificateRequest13,
     ClientHello,
     EncryptedExtensions,
@@ -165,11 +164,7 @@ class ServerHandshake13(Handshake13):
 
     def _on_certificate(self, message: HandshakeMessage, now: float) -> ServerState:
         # RFC 8446 §4.4.2.4: the client may send an empty list, and the server may refuse that with an alert of its own.
-        if not CertificateMessage13.parse(message.body).certificates:
-            raise DtlsError(
-                DtlsReason.MISSING_CERTIFICATE, "the certificate list is empty", AlertDescription.CERTIFICATE_REQUIRED
-            )
-        self.check_certificate(message)
+        self.check_certificate(message, AlertDescription.CERTIFICATE_REQUIRED)
         return ServerState.CERTIFICATE_VERIFY
 
     def _on_certificate_verify(self, message: HandshakeMessage, now: float) -> ServerState:
