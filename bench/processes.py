@@ -62,7 +62,7 @@ def voicegate_up(agent: str, *arguments: str) -> Iterator[Program]:
 
 
 @contextmanager
-def aiortc_server(mode: str) -> Iterator[Program]:
-    """An aiortc server: `--echo` or `--tone`."""
-    with running("bench.peers.aiortc_server", mode) as server:
+def aiortc_server(*mode: str) -> Iterator[Program]:
+    """An aiortc server: `--echo` or `--tone`, perhaps with a `--witness`."""
+    with running("bench.peers.aiortc_server", *mode) as server:
         yield server

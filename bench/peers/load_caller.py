@@ -19,7 +19,7 @@ from array import array
 import trio
 
 from voicegate.client.audio import FRAME_OCTETS, RTP_SAMPLES, SAMPLE_RATE_HZ
-from voicegate.client.events import AudioReceived, MediaReady, SessionFailed
+from voicegate.client.events import AudioReceived, MediaReady, SessionEvent, SessionFailed
 from voicegate.client.session import ClientSession
 from voicegate.client.signaling import open_signaling
 from voicegate.dtls import Certificate
@@ -78,16 +78,20 @@ class LoadCall:
     def batch_done(self) -> None:
         """Send what there is to send, count what came."""
         while (event := self.session.next_event()) is not None:
-            if isinstance(event, AudioReceived):
-                self.returned += 1
-            elif isinstance(event, MediaReady):
-                self.ready.set()
-            elif isinstance(event, SessionFailed):
-                self.failure = f"{event.failure.value}: {event.detail}"
-                self.ready.set()
+            self.note(event)
         for data, addr in self.session.datagrams_to_send(trio.current_time()):
             self.port.send(data, addr)
         self._timers.schedule(self, self.session.next_timeout())
+
+    def note(self, event: SessionEvent) -> None:
+        """See which event this is."""
+        if isinstance(event, AudioReceived):
+            self.returned += 1
+        elif isinstance(event, MediaReady):
+            self.ready.set()
+        elif isinstance(event, SessionFailed):
+            self.failure = f"{event.failure.value}: {event.detail}"
+            self.ready.set()
 
 
 async def _send_on_grid(calls: list[LoadCall], frames: list[bytes]) -> None:
