@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from voicegate.routing import FleetKeys, FlowRecord, Hint, HintKind, HopSender, pack_entry
+from voicegate.routing import DeferredCodec, DeferredHint, FleetKeys, FlowRecord, Hint, HintKind, HopSender, pack_entry
 from voicegate.routing.hint import HintCodec
 
 Json = dict[str, Any]
@@ -36,7 +36,58 @@ def hint_vectors() -> Json:
         },
         "valid": [_valid_hint(configuration, hint) for configuration, hint in hints],
         "refused": _refused_hints(),
+        "deferred": {
+            "valid": [_valid_deferred(configuration, deferred) for configuration, deferred in DEFERRED],
+            "refused": _refused_deferred(),
+        },
     }
+
+
+DEFERRED = [
+    (0, DeferredHint(Hint(HintKind.DEFERRED, 1, 2, 3, bytes.fromhex("0102030405")), 1_700_000_120)),
+    (5, DeferredHint(Hint(HintKind.DEFERRED, 7, 4095, 1, bytes(5)), 2**32 - 1, True, bytes(range(15)))),
+]
+
+
+def _deferred_codec(configuration: int) -> DeferredCodec:
+    return DeferredCodec(HintCodec(KEYS.hint_keys, configuration), KEYS.template_keys, configuration)
+
+
+def _valid_deferred(configuration: int, deferred: DeferredHint) -> Json:
+    hint = deferred.hint
+    ufrag = _deferred_codec(configuration).mint(deferred)
+    return {
+        "configuration": configuration,
+        "cluster": hint.cluster,
+        "slot": hint.slot,
+        "generation": hint.generation,
+        "nonce": hint.nonce.hex(),
+        "expires_at": deferred.expires_at,
+        "is_passive": deferred.is_passive,
+        "binding": deferred.binding.hex(),
+        "route": hint.route,
+        "ufrag": ufrag,
+        "ice_pwd": KEYS.ice_pwd(ufrag),
+    }
+
+
+def _refused_deferred() -> list[Json]:
+    """`relay` says whether a relay, which does not read the second part, routes it."""
+    good = _deferred_codec(0).mint(DEFERRED[0][1])
+    other = _deferred_codec(0).mint(DeferredHint(Hint(HintKind.DEFERRED, 1, 2, 3, bytes(5)), 1_700_000_120))
+    pinned = HintCodec(KEYS.hint_keys, 0).mint(Hint(HintKind.PINNED, 1, 2, 3, bytes.fromhex("0102030405")))
+    last = ALPHABET[ALPHABET.index(good[-1]) ^ 1]
+    spare_bit = good[:22] + ALPHABET[ALPHABET.index(good[22]) | 1] + good[23:]
+    return [
+        {"ufrag": good[:-1] + last, "reason": "SEAL", "relay": True},
+        {"ufrag": good[:23] + other[23:], "reason": "SEAL", "relay": True},
+        {"ufrag": good[:23], "reason": "KIND", "relay": False},
+        {"ufrag": pinned + good[23:], "reason": "KIND", "relay": False},
+        {"ufrag": good[:-1], "reason": "LENGTH", "relay": False},
+        {"ufrag": good + "A", "reason": "LENGTH", "relay": False},
+        {"ufrag": good[:-1] + "-", "reason": "ALPHABET", "relay": False},
+        {"ufrag": spare_bit, "reason": "NOT_CANONICAL", "relay": False},
+    ]
 
 
 def _derived(configuration: int, secret: bytes) -> Json:
@@ -47,6 +98,7 @@ def _derived(configuration: int, secret: bytes) -> Json:
         "pwd_key": KEYS.pwd_keys[configuration].hex(),
         "hop_key": KEYS.hop_keys[configuration].hex(),
         "flow_key": KEYS.flow_keys[configuration].hex(),
+        "template_key": KEYS.template_keys[configuration].hex(),
     }
 
 

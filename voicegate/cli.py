@@ -5,6 +5,7 @@ import os
 import secrets
 import sys
 import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
 
 from voicegate.client import command as call_command
@@ -74,14 +75,30 @@ def _keys(words: argparse.Namespace) -> tuple[HintCodec, FleetKeys | None]:
 
 def decode_hint(words: argparse.Namespace) -> int:
     """Say what a ufrag means under a hint key. Raises ConfigurationError."""
-    codec, _ = _keys(words)
-    hint = codec.open_untrusted(words.ufrag.encode("utf-8", "replace"))
+    codec, keys = _keys(words)
+    ufrag = words.ufrag.encode("utf-8", "replace")
+    hint = codec.open_untrusted(ufrag)
     if isinstance(hint, HintRefusal):
         print(f"voicegate hint: {hint.value}", file=sys.stderr)
         return 1
     print(f"kind {hint.kind.name.lower()}, cluster {hint.cluster}, slot {hint.slot}", end=", ")
     configuration = key_configuration(words.ufrag)
     print(f"generation {hint.generation}, nonce {hint.nonce.hex()}, key configuration {configuration}")
+    return _decode_sealed(keys, ufrag) if hint.kind is HintKind.DEFERRED else 0
+
+
+def _decode_sealed(keys: FleetKeys | None, ufrag: bytes) -> int:
+    """Say what stands in the second part of a deferred hint, which a hint key alone does not open."""
+    if keys is None:
+        print("sealed for transceivers: with --secret its second part can be read")
+        return 0
+    deferred = keys.deferred_codec().open_untrusted(ufrag)
+    if isinstance(deferred, HintRefusal):
+        print(f"voicegate hint: {deferred.value}", file=sys.stderr)
+        return 1
+    expiry = datetime.fromtimestamp(deferred.expires_at, UTC).isoformat()
+    binding = deferred.binding.hex() if deferred.binding else "nobody"
+    print(f"expires {expiry}, DTLS {'server' if deferred.is_passive else 'client'}, bound to {binding}")
     return 0
 
 

@@ -31,6 +31,7 @@ class FakeCall:
         self.timeline = Timeline(1.0, 2.0, 3.0, 4.0 if received else None)
         self.said = b""
         self.is_over = False
+        self.is_instant = False
         self._received = received
         self._frames = 0
 
@@ -76,12 +77,17 @@ def fake_call(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeCall]:
         call = FakeCall(received)
 
         @asynccontextmanager
-        async def connect(url: str) -> AsyncIterator[Any]:
+        async def connect(url: str, template: str | None = None) -> AsyncIterator[Any]:
             if error is not None:
                 raise error
+            call.is_instant = template is not None
             yield call
 
+        async def fetch_template(url: str) -> str:
+            return f"the template of {url}"
+
         monkeypatch.setattr(command, "connect", connect)
+        monkeypatch.setattr(command, "fetch_template", fetch_template)
         return call
 
     return prepare
@@ -112,6 +118,12 @@ def test_report_has_the_agreed_keys(fake_call: Any, capsys: pytest.CaptureFixtur
     assert [key for key in KEYS if key not in report] == []
     assert (report["answer_ms"], report["received"], report["longest_gap_ms"]) == (1.0, 20, 20.5)
     assert output.err == "", "no progress line where there is no terminal"
+
+
+def test_how_an_instant_call_began(fake_call: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    fake_call()
+    assert command.run(parse("--signal", "http://h/", "--json", "--instant")) == 0
+    assert json.loads(capsys.readouterr().out)["began"] == "completed"
 
 
 def test_report_for_people_has_the_same_keys(fake_call: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.relay.conftest import CLIENT, DTLS, RTP, Fleet, binding_request, binding_response
 from voicegate.relay import flow as flow_module
 from voicegate.relay.limits import IDLE_S, MAX_FLOWS_PER_HINT, MAX_LEARNED_PER_PREFIX, PENDING_S
-from voicegate.routing import ANSWERED, RELEASED, VALIDATED
+from voicegate.routing import ANSWERED, RELEASED, VALIDATED, DeferredHint, Hint, HintKind
 
 
 def test_three_octets_out_for_each_in_until_validated(fleet: Fleet) -> None:
@@ -44,6 +44,19 @@ def test_flows_per_hint(fleet: Fleet) -> None:
     first.send(first.received[0][2], b"", RELEASED)
     fleet.from_client(check, address=("192.0.2.10", 998))
     assert fleet.drops() == {"HINT_CAP": 5}
+
+
+def test_whoever_respells_the_sealed_part_of_a_deferred_hint_is_one_client(fleet: Fleet) -> None:
+    """A relay does not read that part, and neither does it count by it."""
+    first = fleet.transceivers[0]
+    hint = DeferredHint(Hint(HintKind.DEFERRED, 0, first.slots[0], 1, bytes(5)), 0)
+    ufrag = first.keys.deferred_codec().mint(hint)
+    for port in range(MAX_FLOWS_PER_HINT + 5):
+        fleet.from_client(binding_request(f"{ufrag[:-4]}{port:04}"), address=("192.0.2.10", 1000 + port))
+    assert len(first.received) == len(fleet.flows) == MAX_FLOWS_PER_HINT
+    assert fleet.drops() == {"HINT_CAP": 5}
+    fleet.from_client(binding_request(ufrag + "A"), binding_request(ufrag[:23]), address=("192.0.2.10", 1000))
+    assert fleet.drops() == {"HINT_CAP": 5, "BAD_HINT": 2}
 
 
 def test_new_flows_per_second_and_prefix() -> None:

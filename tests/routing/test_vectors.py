@@ -12,6 +12,8 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import ECB
 
 from voicegate.routing import (
+    REFUSED,
+    DeferredCodec,
     FleetKeys,
     FlowRecord,
     FlowRefusal,
@@ -56,6 +58,7 @@ def test_derivation(vector: dict[str, Any]) -> None:
     assert keys.pwd_keys[configuration].hex() == vector["pwd_key"]
     assert keys.hop_keys[configuration].hex() == vector["hop_key"]
     assert keys.flow_keys[configuration].hex() == vector["flow_key"]
+    assert keys.template_keys[configuration].hex() == vector["template_key"]
 
 
 def test_quic_lb_single_pass() -> None:
@@ -80,6 +83,36 @@ def test_hint(vector: dict[str, Any]) -> None:
     assert codec.route_untrusted(vector["ufrag"].encode()) == vector["route"]
     assert codec.mint(hint) == vector["ufrag"]
     assert keys.ice_pwd(vector["ufrag"]) == vector["ice_pwd"]
+
+
+@pytest.mark.parametrize("vector", HINT["deferred"]["valid"])
+def test_deferred_hint(vector: dict[str, Any]) -> None:
+    keys, ufrag = keys_of_the_vectors(), vector["ufrag"].encode()
+    configuration = vector["configuration"]
+    codec = DeferredCodec(HintCodec(keys.hint_keys, configuration), keys.template_keys, configuration)
+    deferred = codec.open_untrusted(ufrag)
+    assert not isinstance(deferred, HintRefusal)
+    hint = deferred.hint
+    names = ("cluster", "slot", "generation", "nonce", "expires_at", "is_passive", "binding", "route")
+    assert [vector[name] for name in names] == [
+        hint.cluster,
+        hint.slot,
+        hint.generation,
+        hint.nonce.hex(),
+        deferred.expires_at,
+        deferred.is_passive,
+        deferred.binding.hex(),
+        HintCodec(keys.hint_keys, 0).route_untrusted(ufrag),
+    ]
+    assert codec.mint(deferred) == vector["ufrag"]
+    assert keys.ice_pwd(vector["ufrag"]) == vector["ice_pwd"]
+
+
+@pytest.mark.parametrize("vector", HINT["deferred"]["refused"])
+def test_refused_deferred_hint(vector: dict[str, Any]) -> None:
+    keys, ufrag = keys_of_the_vectors(), vector["ufrag"].encode()
+    assert keys.deferred_codec().open_untrusted(ufrag) is HintRefusal[vector["reason"]]
+    assert (keys.hint_codec().route_untrusted(ufrag) != REFUSED) == vector["relay"]
 
 
 @pytest.mark.parametrize("vector", HINT["refused"])

@@ -37,6 +37,8 @@ from voicegate.signaling import (
     CallHandle,
     CallNotFoundError,
     CapacityError,
+    CompletedCall,
+    Completion,
     EventSink,
     HttpServer,
     Networks,
@@ -45,6 +47,7 @@ from voicegate.signaling import (
     SignalingCounters,
     SignalingServer,
     Site,
+    TemplateRequest,
     TokenMint,
     WireCall,
 )
@@ -109,6 +112,8 @@ class FakeHost:
         self.may_answer = trio.Event()
         self.may_answer.set()
         self.cancelled = 0
+        self.templates: dict[str, TemplateRequest] = {}
+        self.completions: list[Completion] = []
         self.agent: Agent = parrot
         self.wire: list[WireCall] = []
         self.clock = MediaClock()
@@ -133,6 +138,53 @@ class FakeHost:
         call = FakeCall(f"rtc_{len(self.calls)}", events, context, configuration)
         self.calls.append(call)
         return call
+
+    async def template(self, request: TemplateRequest, context: RequestContext) -> Mapping[str, object]:
+        if self.error is not None:
+            raise self.error
+        if request.offer is not None and not request.offer.startswith("v=0"):
+            raise PeerError(FakeReason.NO_AUDIO, "the offer has no audio section")
+        ufrag = f"+/{len(self.templates):069}"
+        self.templates[ufrag] = request
+        return {
+            "ufrag": ufrag,
+            "pwd": "p" * 24,
+            "fingerprint": f"sha-256 {':'.join(['AB'] * 32)}",
+            "setup": "passive" if request.is_sped else "active",
+            "ice_lite": True,
+            "candidates": ["candidate:1 1 udp 2130706431 192.0.2.1 3478 typ host"],
+            "ssrc": 1,
+            "cname": "rtc_template",
+            "sctp_port": 5000,
+            "max_message_size": 262_144,
+            "expires_at": 1_800_000_120,
+            "answer": None if request.offer is None else ANSWER_SDP,
+        }
+
+    async def answer_instantly(
+        self,
+        template: str,
+        offer_sdp: str,
+        context: RequestContext,
+        configuration: SessionConfiguration | None = None,
+    ) -> CompletedCall | None:
+        return await self.complete(
+            Completion(
+                template=template,
+                offer_sdp=offer_sdp,
+                ingresses=((("192.0.2.1", 3478),),),
+                holder=context.holder,
+                configuration=configuration,
+            )
+        )
+
+    async def complete(self, completion: Completion) -> CompletedCall | None:
+        self.completions.append(completion)
+        if not completion.offer_sdp.startswith("v=0"):
+            raise PeerError(FakeReason.NO_AUDIO, "the offer has no audio section")
+        if self.templates.pop(completion.template, None) is None:
+            return None
+        return CompletedCall("rtc_template", ANSWER_SDP)
 
     async def hang_up(self, call_id: str, reason: str) -> bool:
         for call in self.calls:

@@ -26,7 +26,7 @@ async def test_an_offer_is_answered_with_201(http: Any, host: Any) -> None:
     assert reply.headers["content-type"] == "application/sdp"
     assert reply.headers["location"] == "/v1/realtime/calls/rtc_0"
     assert reply.headers["access-control-allow-origin"] == "*"
-    assert reply.headers["access-control-expose-headers"] == "Location"
+    assert reply.headers["access-control-expose-headers"] == "Location, Voicegate-Instant"
     assert host.offers == ["v=0\r\n"]
     assert (host.calls[0].context.via, host.calls[0].context.client_host) == ("http", "127.0.0.1")
     # Nobody listens over HTTP, and nobody is told so.

@@ -23,12 +23,14 @@ from voicegate.signaling import (
     Attachment,
     CallHandle,
     CapacityError,
+    CompletedCall,
     EventSink,
     HttpServer,
     RequestContext,
     SignalingCounters,
     SignalingServer,
     Site,
+    TemplateRequest,
     TokenMint,
 )
 from voicegate.web import load_assets
@@ -68,6 +70,18 @@ class RefusingHost:
         configuration: SessionConfiguration | None = None,
     ) -> CallHandle:
         raise self.error
+
+    async def template(self, request: TemplateRequest, context: RequestContext) -> Mapping[str, object]:
+        raise self.error
+
+    async def answer_instantly(
+        self,
+        template: str,
+        offer_sdp: str,
+        context: RequestContext,
+        configuration: SessionConfiguration | None = None,
+    ) -> CompletedCall | None:
+        return None
 
     async def hang_up(self, call_id: str, reason: str) -> bool:
         return False

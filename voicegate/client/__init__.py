@@ -8,13 +8,15 @@
             ...
 
 Read `session.py` first (ICE, DTLS and SRTP put together, without I/O), then `client.py` (the same on trio),
-`signaling.py` (how offers travel) and `command.py` (`voicegate call`).
+`signaling.py` (how offers travel), `template.py` (calls that do not wait for the answer) and `command.py`
+(`voicegate call`).
 """
 
 from voicegate.client.audio import FRAME_MS, SAMPLE_RATE_HZ, AudioFrame, Heard
 from voicegate.client.client import CallStatistics, ClientCall, Timeline, connect
 from voicegate.client.errors import CallError, CallFailure
 from voicegate.client.session import ClientSession
+from voicegate.client.template import Template, fetch_template
 
 __all__ = [
     "FRAME_MS",
@@ -26,6 +28,8 @@ __all__ = [
     "ClientCall",
     "ClientSession",
     "Heard",
+    "Template",
     "Timeline",
     "connect",
+    "fetch_template",
 ]

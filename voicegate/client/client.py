@@ -23,7 +23,7 @@ import ssl
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,6 +44,7 @@ from voicegate.client.session import (
     SessionFailed,
 )
 from voicegate.client.signaling import Message, Signaling, open_signaling
+from voicegate.client.template import InstantSignaling, Template
 from voicegate.dtls import Certificate
 from voicegate.errors import LocalError
 from voicegate.ice import MAX_LOCAL_PREFERENCE, Candidate
@@ -77,16 +78,27 @@ class CallStatistics:
 
 
 @asynccontextmanager
-async def connect(url: str, *, ssl_context: ssl.SSLContext | None = None) -> AsyncIterator["ClientCall"]:
+async def connect(
+    url: str, *, ssl_context: ssl.SSLContext | None = None, template: Template | None = None
+) -> AsyncIterator["ClientCall"]:
     """Call the server behind a signaling URL; the block runs while the call lasts, and leaving it hangs up.
+
+    With a `template` (see `fetch_template`; only for `http`) the call begins before the server has answered, and the
+    ordinary way if it turns out that the template is stale. `ClientCall.is_instant` tells which of the two it was.
 
     `url` is `ws(s)://HOST:PORT/…` (voicegate.v1) or `http(s)://HOST:PORT/v1/realtime/calls`; `ssl_context` replaces
     the default verification of certificates. Raises `CallError` when the call does not come about. A call that fails
     later raises it from `ClientCall.audio` and `ClientCall.wait_ended`.
     """
-    async with open_signaling(url, ssl_context) as signaling, open_block_nursery() as nursery:
+    async with AsyncExitStack() as stack:
+        signaling: Signaling
+        if template is not None:
+            signaling = InstantSignaling(url, template, ssl_context)
+        else:
+            signaling = await stack.enter_async_context(open_signaling(url, ssl_context))
+        nursery = await stack.enter_async_context(open_block_nursery())
         with open_interfaces(signaling.local_host) as interfaces:
-            call = ClientCall(signaling, interfaces)
+            call = ClientCall(signaling, interfaces, template)
             try:
                 await call.start(nursery)
                 yield call
@@ -97,8 +109,9 @@ async def connect(url: str, *, ssl_context: ssl.SSLContext | None = None) -> Asy
 class ClientCall:
     """One call, made by `connect`. The receiver of its ports and the owner of its timers."""
 
-    def __init__(self, signaling: Signaling, interfaces: Sequence[Interface]) -> None:
+    def __init__(self, signaling: Signaling, interfaces: Sequence[Interface], template: Template | None = None) -> None:
         self.call_id = ""
+        self.is_instant = False
         self.timeline = Timeline()
         self._signaling = signaling
         self._ports = {_is_ipv6(interface.host): interface.port for interface in interfaces}
@@ -108,10 +121,11 @@ class ClientCall:
                 Candidate.host_candidate(interface.host, interface.port.local_address[1], MAX_LOCAL_PREFERENCE - index)
                 for index, interface in enumerate(interfaces)
             ],
-            certificate=Certificate.generate(),
+            certificate=Certificate.generate() if template is None else template.certificate,
             random_bytes=os.urandom,
             wall_clock_offset_s=time.time() - trio.current_time(),
         )
+        self._template = template
         self._audio = Audio()
         self._offer_sent = 0.0
         self._ready = trio.Event()
@@ -231,14 +245,12 @@ class ClientCall:
         """Exchange descriptions and connect. The tasks of the call run in `nursery`. Raises `CallError`."""
         offer = self._session.offer()
         self._offer_sent = trio.current_time()
-        with trio.move_on_after(SIGNALING_LIMIT_S) as patience:
-            answer = await self._signaling.exchange(offer)
-        if patience.cancelled_caught:
-            raise CallError(CallFailure.SERVER_AWAY, f"no answer to the offer within {SIGNALING_LIMIT_S:.0f} s")
-        self.call_id = answer.call_id
-        self.timeline.answer_ms = self._since_offer()
-        self._session.apply_answer(answer.sdp, trio.current_time())
-        self._drain()
+        if self._template is None:
+            await self._exchange(offer)
+        else:
+            self._session.apply_template(self._template.answer, trio.current_time())
+            self._drain()
+            nursery.start_soon(self._exchange_meanwhile, offer)
         for port in self._ports.values():
             nursery.start_soon(port.run, self)
         nursery.start_soon(self._timers.run)
@@ -247,6 +259,25 @@ class ClientCall:
         await self._ready.wait()
         if self._failure is not None:
             raise self._failure
+
+    async def _exchange(self, offer: str) -> None:
+        with trio.move_on_after(SIGNALING_LIMIT_S) as patience:
+            answer = await self._signaling.exchange(offer)
+        if patience.cancelled_caught:
+            raise CallError(CallFailure.SERVER_AWAY, f"no answer to the offer within {SIGNALING_LIMIT_S:.0f} s")
+        self.call_id, self.is_instant = answer.call_id, answer.is_instant
+        if self._ended.is_set():
+            return
+        self.timeline.answer_ms = self._since_offer()
+        self._session.apply_answer(answer.sdp, trio.current_time())
+        self._drain()
+
+    async def _exchange_meanwhile(self, offer: str) -> None:
+        """The same beside a call that a template has begun."""
+        try:
+            await self._exchange(offer)
+        except CallError as error:
+            self._end(error)
 
     async def hang_up(self) -> None:
         """Say goodbye to the far side and to the server, whichever still listen."""
@@ -322,8 +353,10 @@ class ClientCall:
         is_first = True
         while not self._ended.is_set():
             now = trio.current_time()
-            self._session.send_audio(self._audio.say(), RTP_SAMPLES, is_first, now)
-            is_first = False
+            # A call that begins again without its template has no keys for a moment.
+            if self._session.rtp is not None:
+                self._session.send_audio(self._audio.say(), RTP_SAMPLES, is_first, now)
+                is_first = False
             self._drain()
             self._heard.append(self._audio.hear(now))
             self._announce_progress()

@@ -1,6 +1,6 @@
 """`voicegate call`: call a server, play a file to it, record what it says, and report how the call went.
 
-    voicegate call --signal URL [--play in.wav] [--record out.wav] [--seconds N] [--json]
+    voicegate call --signal URL [--play in.wav] [--record out.wav] [--seconds N] [--instant] [--json]
 
 1. The files are opened before anybody is called: a mistake in a name costs no call.
 2. The call: one task speaks, one records, one shows progress on a terminal. It lasts `--seconds`, or until the server
@@ -26,6 +26,7 @@ from voicegate.client.audio import SAMPLE_RATE_HZ
 from voicegate.client.client import ClientCall, connect
 from voicegate.client.errors import CallError, CallFailure
 from voicegate.client.nursery import open_block_nursery
+from voicegate.client.template import fetch_template
 from voicegate.media import WavError, WavWriter, read_wav
 
 CALL_FAILED = 1
@@ -53,6 +54,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"length of the call (default: the file and {SECONDS_AFTER_FILE:.0f} s more, or {DEFAULT_SECONDS:.0f} s)",
     )
+    parser.add_argument(
+        "--instant",
+        action="store_true",
+        help="fetch a template first, and do not wait for the answer",
+    )
     parser.add_argument("--json", action="store_true", help="report as one JSON object")
 
 
@@ -62,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
         speech = _read_speech(arguments.play)
         seconds = arguments.seconds or _default_seconds(speech)
         with _open_recording(arguments.record) as recording:
-            report = trio.run(_call, arguments.signal, speech, recording, seconds)
+            report = trio.run(_call, arguments.signal, speech, recording, seconds, arguments.instant)
     except ArgumentError as error:
         return _complain(str(error), WRONG_ARGUMENT)
     except CallError as error:
@@ -84,9 +90,12 @@ class ArgumentError(Exception):
 Report = dict[str, float | int | str | None]
 
 
-async def _call(url: str, speech: bytes | None, recording: WavWriter | None, seconds: float) -> Report:
+async def _call(
+    url: str, speech: bytes | None, recording: WavWriter | None, seconds: float, is_instant: bool
+) -> Report:
     """One call of `seconds`; raises `CallError` if it fails or nothing comes back."""
-    async with connect(url) as call, open_block_nursery() as nursery:
+    template = await fetch_template(url) if is_instant else None
+    async with connect(url, template=template) as call, open_block_nursery() as nursery:
         nursery.start_soon(_speak, call, speech)
         nursery.start_soon(_show_progress, call)
         with trio.move_on_after(seconds) as limit:
@@ -96,7 +105,8 @@ async def _call(url: str, speech: bytes | None, recording: WavWriter | None, sec
     if statistics.received == 0:
         raise CallError(CallFailure.NOTHING_RECEIVED, "though the connection was made")
     said = "a soft 440 Hz tone" if speech is None else "the file"
-    return {**asdict(call.timeline), **asdict(statistics), "said": said}
+    began = {"began": "completed" if call.is_instant else "ordinary"} if is_instant else {}
+    return {**asdict(call.timeline), **asdict(statistics), "said": said, **began}
 
 
 # What runs during the call.

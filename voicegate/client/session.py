@@ -157,6 +157,7 @@ class ClientSession:
         self._ssrc = int.from_bytes(random_bytes(4))
         self._cname = random_bytes(12).hex()
         self._answer: Answer | None = None
+        self._is_provisional = False
         self._connect_deadline = float("inf")
         self._ice: IceAgent | None = None
         self._valid_paths: set[Address] = set()
@@ -165,6 +166,7 @@ class ClientSession:
         self._channels: DataChannels | None = None
         self._events_channel: int | None = None
         self._early: list[tuple[bytes, Address]] = []
+        self._early_limit = EARLY_DATAGRAMS
         self._media: list[bytes] = []
         self._events: deque[SessionEvent] = deque()
 
@@ -184,14 +186,24 @@ class ClientSession:
             )
         )
 
+    def apply_template(self, sdp: str, now: float) -> None:
+        """Start with an answer that is older than the offer (spec/instant.md); `apply_answer` follows. Raises as it."""
+        self.apply_answer(sdp, now)
+        self._is_provisional = True
+
     def apply_answer(self, sdp: str, now: float) -> None:
-        """Take the SDP answer and start checking. Raises `CallError` for one that is no answer to our offer."""
-        if self.state is not SessionState.OFFERED:
+        """Take the SDP answer and start checking, or go on with what a template has begun. Raises `CallError`."""
+        if self.state is not SessionState.OFFERED and not self._is_provisional:
             raise LocalError("an answer was applied already")
         try:
             answer = parse_answer(sdp)
         except PeerError as error:
             raise CallError(CallFailure.BAD_ANSWER, str(error)) from error
+        if self._is_provisional:
+            self._is_provisional = False
+            if self._answer and answer.ice == self._answer.ice and self.state is not SessionState.ENDED:
+                return
+            self._start_over()
         self._answer = answer
         self._connect_deadline = now + CONNECT_LIMIT_S
         self.state = SessionState.CHECKING
@@ -210,6 +222,15 @@ class ClientSession:
         if answer.end_of_candidates:
             self._ice.end_of_candidates(now)
         self._drain_ice(now)
+
+    def _start_over(self) -> None:
+        """Forget whatever a template has begun: nobody is there, or it is somebody else's."""
+        self.state = SessionState.OFFERED
+        self.rtp = self._ice = self._dtls = self._channels = self._path = self._events_channel = None
+        self._valid_paths.clear()
+        self._early.clear()
+        self._early_limit = 0  # What still comes from there must not be taken for the beginning of the next session.
+        self._media.clear()
 
     # The five methods.
 
@@ -296,6 +317,7 @@ class ClientSession:
 
     def close(self, now: float) -> None:
         """Say goodbye (RTCP BYE, SCTP ABORT, then close_notify) and end. Drain once more afterwards."""
+        self._is_provisional = False
         if self.rtp is not None and self.state is SessionState.TALKING:
             self._media.append(self.rtp.goodbye(now, now + self._wall_clock_offset_s))
         if self._dtls is not None:
@@ -336,6 +358,7 @@ class ClientSession:
 
     def _add_path(self, addr: Address, now: float) -> None:
         self._valid_paths.add(addr)
+        self._early_limit = EARLY_DATAGRAMS
         if self._path is None:
             self._path = addr
         if self._dtls is None:
@@ -350,7 +373,7 @@ class ClientSession:
 
     def _keep_early(self, data: bytes, addr: Address) -> None:
         """Keep a datagram that overtook the one before it; anybody could have sent it, so only a few."""
-        if len(self._early) == EARLY_DATAGRAMS:
+        if len(self._early) >= self._early_limit:
             self.statistics.dropped_early += 1
         else:
             self._early.append((data, addr))
@@ -473,4 +496,5 @@ class ClientSession:
     def _fail(self, failure: CallFailure, detail: str) -> None:
         if self.state is not SessionState.ENDED:
             self.state = SessionState.ENDED
-            self._events.append(SessionFailed(failure, detail))
+            if not self._is_provisional:  # Else the answer is on its way, and will do without.
+                self._events.append(SessionFailed(failure, detail))

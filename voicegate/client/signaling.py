@@ -37,10 +37,12 @@ Message = dict[str, object]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the server said to the offer. `call_id` is empty where the server names none."""
+    """What the server said to the offer. `call_id` is empty where the server names none; `is_instant` says that this
+    completes the session of a template."""
 
     sdp: str
     call_id: str = ""
+    is_instant: bool = False
 
 
 class Signaling(Protocol):
@@ -65,8 +67,8 @@ async def open_signaling(url: str, ssl_context: ssl.SSLContext | None = None) ->
 
     Raises `CallError` for a URL that is none of ours and for a server that cannot be reached.
     """
-    parts = _parse_url(url)
-    async with _open_stream(parts, ssl_context) as (stream, local_host):
+    parts = parse_url(url)
+    async with open_stream(parts, ssl_context) as (stream, local_host):
         if parts.scheme in ("http", "https"):
             yield HttpSignaling(parts, ssl_context, stream, local_host)
             return
@@ -75,10 +77,11 @@ async def open_signaling(url: str, ssl_context: ssl.SSLContext | None = None) ->
                 yield WebSocketSignaling(await _open_websocket(nursery, parts, stream), parts.netloc, local_host)
         except ConnectionRejected as error:
             # Raised by the reader that trio-websocket starts in the nursery.
-            raise CallError(CallFailure.OFFER_REFUSED, _http_refusal(error.status_code, error.body or b"")) from error
+            raise CallError(CallFailure.OFFER_REFUSED, http_refusal(error.status_code, error.body or b"")) from error
 
 
-def _parse_url(url: str) -> SplitResult:
+def parse_url(url: str) -> SplitResult:
+    """The parts of a signaling URL. Raises `CallError` for a URL that is none of ours."""
     try:
         parts = urlsplit(url)
         known = parts.scheme in DEFAULT_PORTS and parts.hostname and parts.port != 0
@@ -90,7 +93,7 @@ def _parse_url(url: str) -> SplitResult:
 
 
 @asynccontextmanager
-async def _open_stream(parts: SplitResult, ssl_context: ssl.SSLContext | None) -> AsyncIterator[tuple[ByteStream, str]]:
+async def open_stream(parts: SplitResult, ssl_context: ssl.SSLContext | None) -> AsyncIterator[tuple[ByteStream, str]]:
     """A TCP or TLS connection, and the address of our end of it. Closed without ceremony when the block ends."""
     try:
         with _patience(parts):
@@ -227,12 +230,13 @@ class HttpSignaling:
 
     async def exchange(self, offer: str) -> Answer:
         """Post `offer`. Raises `CallError` for any status but 2xx, with what the server said about it."""
-        status, headers, body = await _post(self._stream, self._parts, offer.encode())
+        status, headers, body = await post(self._stream, self._parts, offer.encode())
         if not 200 <= status < 300:  # noqa: PLR2004  RFC 9110 §15.3: the successful class
-            raise CallError(CallFailure.OFFER_REFUSED, _http_refusal(status, body))
+            raise CallError(CallFailure.OFFER_REFUSED, http_refusal(status, body))
         self._location = headers.get(b"location", b"").decode("ascii", "replace")
         try:
-            return Answer(body.decode(), self._location.rpartition("/")[2])
+            is_instant = headers.get(b"voicegate-instant") == b"completed"
+            return Answer(body.decode(), self._location.rpartition("/")[2], is_instant)
         except UnicodeDecodeError as error:
             raise CallError(CallFailure.BAD_ANSWER, "the answer is not text") from error
 
@@ -249,19 +253,21 @@ class HttpSignaling:
         if parts.netloc != self._parts.netloc:
             return
         try:
-            async with _open_stream(parts, self._ssl_context) as (stream, _):
-                await _post(stream, parts, b"")
+            async with open_stream(parts, self._ssl_context) as (stream, _):
+                await post(stream, parts, b"")
         except CallError:
             pass
 
 
-async def _post(stream: ByteStream, parts: SplitResult, body: bytes) -> tuple[int, dict[bytes, bytes], bytes]:
+async def post(
+    stream: ByteStream, parts: SplitResult, body: bytes, content_type: str = "application/sdp"
+) -> tuple[int, dict[bytes, bytes], bytes]:
     """The only request on `stream`: (status, headers, body)."""
     connection = h11.Connection(h11.CLIENT)
     headers = {
         "Host": _host_header(parts),
-        "Accept": "application/sdp",
-        "Content-Type": "application/sdp",
+        "Accept": content_type,
+        "Content-Type": content_type,
         "Content-Length": str(len(body)),
         "Connection": "close",
     }
@@ -298,7 +304,7 @@ def _host_header(parts: SplitResult) -> str:
     return parts.netloc.rpartition("@")[2]
 
 
-def _http_refusal(status: int, body: bytes) -> str:
+def http_refusal(status: int, body: bytes) -> str:
     """`HTTP 503: …`, with the sentence of a JSON error or the beginning of whatever the body says."""
     text = body.decode("utf-8", "replace").strip()
     try:

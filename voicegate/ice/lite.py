@@ -44,8 +44,11 @@ class IceLiteAgent:
         self._events: deque[IceEvent] = deque()
 
     def set_remote_ufrag(self, remote_ufrag: str) -> None:
-        """From now on refuse checks that name another client. Raises `CredentialsError` when it cannot be a ufrag."""
+        """From now on refuse checks that name another client, and let go of the paths that were learnt from such.
+        Raises `CredentialsError` when it cannot be a ufrag."""
         self._server.expect(remote_ufrag)
+        for path in [path for path in self._paths.values() if path.username != self._server.username]:
+            self._remove(path)
 
     @property
     def selected_addr(self) -> Addr | None:
@@ -124,6 +127,7 @@ class IceLiteAgent:
         path = self._paths.get(addr)
         if path is None:
             path = self._add(addr, now)
+        path.username = request.username
         path.checked_at = path.heard_at = now
         path.priority = request.priority or 0
         path.nominated = request.use_candidate
@@ -178,10 +182,11 @@ class IceLiteAgent:
 
 @dataclass(slots=True, eq=False)
 class _Path:
-    """A source address of the client. `priority` and `nominated` are those of its latest check; `has_carried` says that
-    authentic traffic came over it."""
+    """A source address of the client. `priority`, `nominated` and `username` are those of its latest check;
+    `has_carried` says that authentic traffic came over it."""
 
     addr: Addr
+    username: bytes | None = None
     priority: int = 0
     nominated: bool = False
     checked_at: float = 0.0

@@ -34,6 +34,7 @@ from voicegate.routing import (
     FLOW_KEY_LENGTH,
     REFUSED,
     RELEASED,
+    UFRAG_LENGTH,
     VALIDATED,
     HintCodec,
     HopAddress,
@@ -228,7 +229,8 @@ class Router:
             if not self.is_learning:
                 self.drops[Drop.DRAINING] += 1
                 return
-            flow = Flow(address, vip, entry, hint, owner, now)
+            # Of a deferred hint only the routing block counts: whoever respells the rest counts as the same client.
+            flow = Flow(address, vip, entry, hint[:UFRAG_LENGTH], owner, now)
             refusal = self.flows.learn(flow, now)
             if refusal is not None:
                 self.drops[refusal] += 1

@@ -20,6 +20,10 @@ The shape is that of QUIC-LB connection ids in their single-pass form (draft-iet
 octets are one block, so a single AES operation is a pseudo-random permutation of the whole and needs no mode and no
 tag. The 40 zero bits are the redundancy that makes a random block fail.
 
+A *deferred* hint is such a routing block and 48 more characters, sealed for transceivers (`deferred.py`):
+
+    ufrag, 71 characters     23 of a routing block, kind DEFERRED │ 48 that relays only look at the spelling of
+
 The keyed AES contexts are kept; they are not safe to share between threads.
 """
 
@@ -38,6 +42,8 @@ from cryptography.hazmat.primitives.ciphers.modes import ECB
 from voicegate.errors import LocalError
 
 UFRAG_LENGTH = 23
+SEALED_LENGTH = 48
+DEFERRED_UFRAG_LENGTH = UFRAG_LENGTH + SEALED_LENGTH
 NONCE_LENGTH = 5
 HINT_KEY_LENGTH = 16
 UNROUTABLE = 0b111
@@ -53,7 +59,7 @@ class HintKind(IntEnum):
     PINNED = 1
     """A session that one transceiver already holds."""
     DEFERRED = 2
-    """Reserved: a session that the first packet creates. Refused until it is specified."""
+    """A session that its first packet creates, at whichever transceiver holds the slot then."""
 
 
 @dataclass(slots=True, unsafe_hash=True)
@@ -75,12 +81,14 @@ class Hint:
 class HintRefusal(Enum):
     """Why a ufrag is not a hint, in the order in which it is looked at."""
 
-    LENGTH = "not 23 characters"
+    LENGTH = "neither 23 nor 71 characters"
     ALPHABET = "a character outside A-Z a-z 0-9 + /"
     NOT_CANONICAL = "a spare bit is set, so this is not the canonical spelling"
     UNKNOWN_KEY_CONFIGURATION = "no key for this key configuration"
     REDUNDANCY = "the fixed octets of the block do not match: forged, or minted under another key"
-    KIND = "a kind that this version does not route"
+    KIND = "a kind that this version does not route, or not at this length"
+    SEAL = "the second part was not sealed for this first one, or under another key"
+    PROFILE = "the second part says what this version does not know"
 
 
 def pack_route(cluster: int, slot: int, generation: int) -> int:
@@ -113,7 +121,8 @@ class HintCodec:
         self._first_octet = bytes([mint_with << 5])
 
     def mint(self, hint: Hint) -> str:
-        """The ufrag of `hint`. Raises LocalError for a field that does not fit its place."""
+        """The routing block of `hint`: all of a pinned ufrag, the first part of a deferred one. Raises LocalError for a
+        field that does not fit its place."""
         if len(hint.nonce) != NONCE_LENGTH:
             raise LocalError(f"a nonce has 5 octets, not {len(hint.nonce)}")
         try:
@@ -127,8 +136,8 @@ class HintCodec:
         block = self._block(ufrag)
         if block < 0:
             return self._why_refused(ufrag)
-        _, _, cluster, slot, generation, nonce = _BLOCK.unpack(block.to_bytes(16, "big"))
-        return Hint(HintKind.PINNED, cluster, slot, generation, nonce)
+        _, kind, cluster, slot, generation, nonce = _BLOCK.unpack(block.to_bytes(16, "big"))
+        return Hint(HintKind(kind), cluster, slot, generation, nonce)
 
     def route_untrusted(self, ufrag: bytes) -> int:
         """`Hint.route` of a ufrag, or REFUSED: what a relay needs for each STUN request and nothing else."""
@@ -143,7 +152,9 @@ class HintCodec:
         except Base64Error:
             return REFUSED
         # The decoder skips foreign characters and ignores spare bits: only what encodes to itself is canonical.
-        if len(octets) != _OCTETS or b2a_base64(octets, newline=False) != padded:
+        if len(octets) != _OCTETS:
+            return self._deferred_block(ufrag)
+        if b2a_base64(octets, newline=False) != padded:
             return REFUSED
         decrypt = self._decrypt.get(octets[0])
         if decrypt is None:
@@ -152,13 +163,27 @@ class HintCodec:
         # Five zero octets and the kind at once.
         return block if block >> 80 == _ROUTABLE else REFUSED
 
+    def _deferred_block(self, ufrag: bytes) -> int:
+        """As `_block` for what has not the length of a pinned hint. What the second part says is not read here."""
+        # 48 characters are 36 octets without a spare bit: the alphabet alone makes their spelling the only one.
+        if len(ufrag) != DEFERRED_UFRAG_LENGTH or not _ALPHABET.issuperset(ufrag):
+            return REFUSED
+        head = ufrag[:UFRAG_LENGTH] + b"="
+        octets = a2b_base64(head)
+        decrypt = self._decrypt.get(octets[0])
+        if decrypt is None or b2a_base64(octets, newline=False) != head:
+            return REFUSED
+        block = int.from_bytes(decrypt(octets[1:]), "big")
+        return block if block >> 80 == _DEFERRED else REFUSED
+
     def _why_refused(self, ufrag: bytes) -> HintRefusal:
-        if len(ufrag) != UFRAG_LENGTH:
+        if len(ufrag) not in {UFRAG_LENGTH, DEFERRED_UFRAG_LENGTH}:
             return HintRefusal.LENGTH
         if not _ALPHABET.issuperset(ufrag):
             return HintRefusal.ALPHABET
-        octets = a2b_base64(ufrag + b"=")
-        if b2a_base64(octets, newline=False)[:UFRAG_LENGTH] != ufrag or octets[0] & 0b11111:
+        head = ufrag[:UFRAG_LENGTH]
+        octets = a2b_base64(head + b"=")
+        if b2a_base64(octets, newline=False)[:UFRAG_LENGTH] != head or octets[0] & 0b11111:
             return HintRefusal.NOT_CANONICAL
         decrypt = self._decrypt.get(octets[0])
         if decrypt is None:
@@ -172,7 +197,7 @@ def key_configuration(ufrag: str) -> int:
 
 
 _OCTETS = 17
-_ROUTABLE = int(HintKind.PINNED)
+_ROUTABLE, _DEFERRED = int(HintKind.PINNED), int(HintKind.DEFERRED)
 """What five zero octets and the kind read as; a plain integer compares faster than a member of an enum."""
 _BLOCK = Struct("!5s B H H B 5s")
 _REDUNDANCY = bytes(5)

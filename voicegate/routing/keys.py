@@ -5,6 +5,7 @@
     key configuration    ├─▶ hop key    (relays, transceivers)  authenticates bundles
                          ├─▶ flow key   (relays)                authenticates records in the flow cache
                          ├─▶ token key  (transceivers)          seals the tokens of clients
+                         ├─▶ template key (transceivers)        seals the second part of deferred hints
                          └─▶ peer key   (transceivers)          authenticates requests between transceivers
 
 Each key has one purpose and can also be given by itself, to a part that needs no other. A key configuration (0 to 6) is
@@ -22,6 +23,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from voicegate.errors import LocalError
+from voicegate.routing.deferred import DeferredCodec
 from voicegate.routing.hint import HINT_KEY_LENGTH, UNROUTABLE, HintCodec, key_configuration
 from voicegate.routing.limits import MAX_SECRET_OCTETS, MIN_SECRET_OCTETS
 
@@ -45,6 +47,7 @@ class FleetKeys:
     current: int
     token_keys: Mapping[int, bytes] = field(default_factory=dict, repr=False)
     peer_keys: Mapping[int, bytes] = field(default_factory=dict, repr=False)
+    template_keys: Mapping[int, bytes] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         for purpose, keys, length in (
@@ -54,6 +57,7 @@ class FleetKeys:
             ("flow", self.flow_keys, DERIVED_KEY_LENGTH),
             ("token", self.token_keys, DERIVED_KEY_LENGTH),
             ("peer", self.peer_keys, DERIVED_KEY_LENGTH),
+            ("template", self.template_keys, DERIVED_KEY_LENGTH),
         ):
             for configuration, key in keys.items():
                 if not 0 <= configuration < UNROUTABLE:
@@ -83,6 +87,7 @@ class FleetKeys:
             flow_keys={c: _derive(secret, "flow", c, DERIVED_KEY_LENGTH) for c, secret in secrets.items()},
             token_keys={c: _derive(secret, "token", c, DERIVED_KEY_LENGTH) for c, secret in secrets.items()},
             peer_keys={c: _derive(secret, "peer", c, DERIVED_KEY_LENGTH) for c, secret in secrets.items()},
+            template_keys={c: _derive(secret, "template", c, DERIVED_KEY_LENGTH) for c, secret in secrets.items()},
             current=current,
         )
 
@@ -104,6 +109,10 @@ class FleetKeys:
     def hint_codec(self) -> HintCodec:
         """A codec of these hint keys."""
         return HintCodec(self.hint_keys, self.current)
+
+    def deferred_codec(self) -> DeferredCodec:
+        """A codec of whole deferred hints, which takes the hint keys and the template keys."""
+        return DeferredCodec(self.hint_codec(), self.template_keys, self.current)
 
     def ice_pwd(self, ufrag: str) -> str:
         """The ice-pwd of a ufrag that this fleet minted. Raises LocalError if its key configuration has no key here."""

@@ -34,6 +34,7 @@ from voicegate.signaling.peer_client import PeerClient
 from voicegate.signaling.peer_server import PeerApplication, PeerSockets
 from voicegate.signaling.realtime_sockets import RealtimeSockets
 from voicegate.signaling.steering import Choice, Ingress, Location, Origin, Steering, parse_ingresses
+from voicegate.signaling.templates import CompletedCall, Completion, TemplateRequest
 from voicegate.signaling.tokens import TokenMint
 from voicegate.signaling.websocket import SignalingServer
 from voicegate.signaling.wire_call import WireCall
@@ -52,6 +53,8 @@ __all__ = [
     "CallNotFoundError",
     "CapacityError",
     "Choice",
+    "CompletedCall",
+    "Completion",
     "EventSink",
     "HttpServer",
     "Ingress",
@@ -70,6 +73,7 @@ __all__ = [
     "SignalingServer",
     "Site",
     "Steering",
+    "TemplateRequest",
     "TokenMint",
     "TooManyCallsError",
     "WireCall",

@@ -3,6 +3,7 @@
     POST /v1/realtime/calls                 offer, perhaps a session ─▶ 201, answer, Location: /v1/realtime/calls/rtc_…
     POST /v1/realtime/calls/{id}/hangup     200
     POST /v1/realtime/client_secrets        session, expires_after ─▶ 200 {"value": "ek_…", "expires_at", "session"}
+    POST /v1/realtime/templates             Instant Connect: see `templates.py`
 
 The WebSockets of the same API are in `realtime_sockets.py`, its description for programs in spec/openapi.json.
 """
@@ -23,6 +24,7 @@ from voicegate.signaling.counters import SignalingCounters
 from voicegate.signaling.form import parse_call_request, parse_json_object
 from voicegate.signaling.host import (
     HUNG_UP,
+    CallHandle,
     CallHost,
     CapacityError,
     NobodyListens,
@@ -51,11 +53,20 @@ from voicegate.signaling.responses import (
     preflight,
     read_body,
 )
+from voicegate.signaling.templates import (
+    COMPLETED,
+    INSTANT_HEADER,
+    ORDINARY,
+    CompletedCall,
+    parse_template_request,
+    template_of,
+)
 from voicegate.signaling.tokens import TokenTooLargeError
 
 REALTIME_PATH = "/v1/realtime"
 CALLS_PATH = f"{REALTIME_PATH}/calls"
 CLIENT_SECRETS_PATH = f"{REALTIME_PATH}/client_secrets"
+TEMPLATES_PATH = f"{REALTIME_PATH}/templates"
 
 _HANG_UP_PATH = re.compile(rf"{CALLS_PATH}/([A-Za-z0-9_-]{{1,200}})/hangup")
 _BETA_PATHS = {REALTIME_PATH, f"{REALTIME_PATH}/sessions", f"{REALTIME_PATH}/transcription_sessions"}
@@ -86,6 +97,8 @@ class RealtimeApi:
             serve = partial(self._serve_calls, scope, receive)
         elif path == CLIENT_SECRETS_PATH:
             serve = partial(self._serve_client_secrets, scope, receive)
+        elif path == TEMPLATES_PATH:
+            serve = partial(self._serve_templates, scope, receive)
         elif match := _HANG_UP_PATH.fullmatch(path):
             serve = partial(self._serve_hang_up, scope, receive, match[1])
         elif path in _BETA_PATHS and scope["method"] == "POST":
@@ -108,16 +121,42 @@ class RealtimeApi:
         configuration = bind_session(grant.token, request.session, query.get("model", ""), self._counters)
         region = grant.token.region if grant.token is not None else None
         context = self._context(scope, grant.holder, region)
+        template = template_of(query)
+        call: CallHandle | CompletedCall | None = None
         try:
             with trio.fail_after(ANSWER_LIMIT_S):
-                call = await self._host.answer(request.offer_sdp, NobodyListens(), context, configuration)
+                if template:
+                    call = await self._host.answer_instantly(template, request.offer_sdp, context, configuration)
+                instant = ORDINARY if call is None else COMPLETED
+                if call is None:
+                    call = await self._host.answer(request.offer_sdp, NobodyListens(), context, configuration)
         except PeerError as error:
             raise HttpError(400, "bad_sdp", f"The offer cannot be used: {error}", param="sdp") from error
         except (CapacityError, TooManyCallsError, trio.TooSlowError) as error:
             raise no_room(error) from error
         self._counters.offers_answered += 1
-        location = ("Location", f"{CALLS_PATH}/{call.call_id}")
-        return Response(201, call.answer_sdp.encode(), "application/sdp", [location, ("Cache-Control", "no-store")])
+        headers = [("Location", f"{CALLS_PATH}/{call.call_id}"), ("Cache-Control", "no-store")]
+        if template is not None:
+            headers.append((INSTANT_HEADER, instant))
+        return Response(201, call.answer_sdp.encode(), "application/sdp", headers)
+
+    async def _serve_templates(self, scope: Scope, receive: Receive) -> Response:
+        grant = await _admit(self._access.check, scope, receive)
+        request = parse_template_request(await read_body(receive, API_BODY_OCTETS))
+        query = query_fields(scope["query_string"])
+        # Only looked at: the configuration comes with the offer.
+        bind_session(grant.token, request.session, query.get("model", ""), self._counters)
+        context = self._context(scope, grant.holder, grant.token.region if grant.token is not None else None)
+        try:
+            template = await self._host.template(request, context)
+        except PeerError as error:
+            raise HttpError(400, "bad_sdp", f"The offer cannot be used: {error}", param="offer") from error
+        except TooManyCallsError as error:
+            message = f"Too many templates: {error}."
+            raise HttpError(429, "rate_limit_exceeded", message, [("Retry-After", "1")]) from error
+        except CapacityError as error:
+            raise no_room(error) from error
+        return json_response(200, template)
 
     async def _serve_hang_up(self, scope: Scope, receive: Receive, call_id: str) -> Response:
         await _admit(self._access.check, scope, receive)

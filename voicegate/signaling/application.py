@@ -31,6 +31,7 @@ from voicegate.signaling.responses import (
     json_response,
     send_response,
 )
+from voicegate.signaling.templates import INSTANT_HEADER
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +91,8 @@ class Application:
             response = HttpError(500, "internal", "The server failed; it has been logged.").response()
         if scope["path"].startswith(REALTIME_PATH):
             # Any page may call. No cookie or other ambient authority is ever looked at, so this gives nothing away.
-            response.headers += [("Access-Control-Allow-Origin", "*"), ("Access-Control-Expose-Headers", "Location")]
+            exposed = f"Location, {INSTANT_HEADER}"
+            response.headers += [("Access-Control-Allow-Origin", "*"), ("Access-Control-Expose-Headers", exposed)]
         self._counters.http_responses[str(response.status)] += 1
         await send_response(send, response, self._security_headers)
 

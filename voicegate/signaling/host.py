@@ -18,6 +18,7 @@ from typing import Literal, Protocol
 
 from voicegate.realtime import Controller, SessionConfiguration
 from voicegate.signaling.steering import Origin
+from voicegate.signaling.templates import CompletedCall, Completion, TemplateRequest
 
 PEER_BYE = "peer bye"
 """The reason given to `CallHandle.hang_up` when the caller said bye or closed its WebSocket on purpose."""
@@ -121,6 +122,13 @@ class CallTable(Protocol):
         """
 
 
+class OwnCallTable(CallTable, Protocol):
+    """Calls of this process."""
+
+    async def complete(self, completion: Completion) -> CompletedCall | None:
+        """Complete a session of Instant Connect. None if the template leads to none here. Raises `PeerError`."""
+
+
 class CallHost(CallTable, Protocol):
     """Whoever owns the calls."""
 
@@ -135,6 +143,24 @@ class CallHost(CallTable, Protocol):
 
         Raises `PeerError` (the SDP room's `SdpError`) for an offer that cannot be used, `TooManyCallsError` for a
         caller with too many and `CapacityError` when there is no room. If it is cancelled, no call is left behind.
+        """
+
+    async def answer_instantly(
+        self,
+        template: str,
+        offer_sdp: str,
+        context: RequestContext,
+        configuration: SessionConfiguration | None = None,
+    ) -> CompletedCall | None:
+        """As `answer`, with a template that the caller has applied already: whoever holds its slot completes it.
+
+        None if nobody can, whatever the reason: the offer then needs an ordinary answer. Raises `PeerError`.
+        """
+
+    async def template(self, request: TemplateRequest, context: RequestContext) -> Mapping[str, object]:
+        """A template of Instant Connect, as the JSON values that its client gets.
+
+        Raises `PeerError` for a sample that cannot be used, `TooManyCallsError` and `CapacityError`.
         """
 
     def converse(

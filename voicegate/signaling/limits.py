@@ -150,6 +150,20 @@ PEER_WINDOW_S = 30.0
 MAX_PEER_REQUESTS = 20_000
 """Requests remembered; more of them within the window are refused."""
 
+INSTANT_PEER_LIMIT_S = 1.0
+"""For asking the holder of a template's slot to complete it. The caller waits meanwhile, and an ordinary answer does as
+well: who is in the same cluster and has not answered by then will not."""
+
+MAX_COMPLETION_OCTETS = 2 * API_BODY_OCTETS
+"""What one transceiver tells another of such an offer: the offer and its session, as JSON."""
+
+TEMPLATES_PER_S, TEMPLATES_AT_ONCE = 100.0, 500
+"""Templates for one holder. A page fetches one when it opens and another every two minutes, so this is 12,000 open
+pages behind one key; each costs a millisecond at most, with a sample to answer."""
+
+MAX_TEMPLATE_HOLDERS = 1_024
+"""Holders whose pace is remembered, 200 octets each."""
+
 PEER_LIMIT_S = 4.0
 """For a whole request to another transceiver, or for the beginning of a WebSocket to it."""
 

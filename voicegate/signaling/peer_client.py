@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import h11
+import msgspec
 import trio
 from trio_websocket import (
     ConnectionClosed,
@@ -20,15 +21,17 @@ from voicegate.signaling.heartbeat import wait_lost
 from voicegate.signaling.host import Attachment, CallNotFoundError, OwnerUnreachableError
 from voicegate.signaling.limits import (
     COURTESY_LIMIT_S,
+    INSTANT_PEER_LIMIT_S,
     MAX_PEER_REPLY_OCTETS,
     MAX_SOCKET_MESSAGE_OCTETS,
     MAX_WAITING_REPLIES,
     PEER_LIMIT_S,
     SOCKET_RECEIVE_OCTETS,
 )
-from voicegate.signaling.peer import HEADER, PeerKeys
+from voicegate.signaling.peer import HEADER, TEMPLATES_TARGET, PeerKeys
+from voicegate.signaling.templates import CompletedCall, Completion
 
-_NOT_FOUND = 404
+_OK, _NOT_FOUND = 200, 404
 
 
 class PeerClient:
@@ -40,10 +43,19 @@ class PeerClient:
 
     async def hang_up(self, address: HopAddress, call_id: str) -> bool:
         """Have the owner at this address end a call; False if there is none. Raises OwnerUnreachableError."""
-        status = await self._post(address, f"/peer/v1/calls/{call_id}/hangup")
+        status, _ = await self._post(address, f"/peer/v1/calls/{call_id}/hangup")
         if status not in {200, _NOT_FOUND}:
             raise OwnerUnreachableError(f"status {status}")
         return status != _NOT_FOUND
+
+    async def complete(self, address: HopAddress, completion: Completion) -> CompletedCall | None:
+        """Have the holder of a template's slot complete it; None if it cannot, or does not answer in time."""
+        body = msgspec.json.encode(completion)
+        try:
+            status, reply = await self._post(address, TEMPLATES_TARGET, body, INSTANT_PEER_LIMIT_S)
+            return msgspec.json.decode(reply, type=CompletedCall) if status == _OK else None
+        except (OwnerUnreachableError, msgspec.MsgspecError):
+            return None
 
     @asynccontextmanager
     async def attach(self, address: HopAddress, call_id: str, controller: Controller) -> AsyncIterator[Attachment]:
@@ -103,31 +115,38 @@ class PeerClient:
         except (trio.TooSlowError, HandshakeError) as error:
             raise OwnerUnreachableError(repr(error)) from error
 
-    async def _post(self, address: HopAddress, target: str) -> int:
+    async def _post(
+        self, address: HopAddress, target: str, body: bytes = b"", limit_s: float = PEER_LIMIT_S
+    ) -> tuple[int, bytes]:
         connection = h11.Connection(h11.CLIENT)
-        fields = [("Host", address[0]), ("Content-Length", "0"), (HEADER, self._keys.sign("POST", target))]
-        request = connection.send(h11.Request(method="POST", target=target, headers=fields))
-        request = (request or b"") + (connection.send(h11.EndOfMessage()) or b"")
+        length = str(len(body))
+        fields = [("Host", address[0]), ("Content-Length", length), (HEADER, self._keys.sign("POST", target, body))]
+        request = connection.send(h11.Request(method="POST", target=target, headers=fields)) or b""
+        request += (connection.send(h11.Data(data=body)) or b"") + (connection.send(h11.EndOfMessage()) or b"")
         try:
-            async with await self._connect(address) as stream:
-                with trio.fail_after(PEER_LIMIT_S):
+            with trio.fail_after(limit_s):
+                async with await self._connect(address) as stream:
                     await stream.send_all(request)
-                    status = await _read_status(stream, connection)
+                    status, reply = await _read_reply(stream, connection)
         except (trio.BrokenResourceError, trio.TooSlowError, h11.RemoteProtocolError) as error:
             self._counters.peer_requests_sent["unreachable"] += 1
             raise OwnerUnreachableError(repr(error)) from error
         outcome = {200: "ok", _NOT_FOUND: "not found"}.get(status, "refused")
         self._counters.peer_requests_sent[outcome] += 1
-        return status
+        return status, reply
 
 
-async def _read_status(stream: trio.SocketStream, connection: h11.Connection) -> int:
-    received = 0
+async def _read_reply(stream: trio.SocketStream, connection: h11.Connection) -> tuple[int, bytes]:
+    status, body, received = 0, b"", 0
     while True:
         event = connection.next_event()
         if isinstance(event, h11.Response):
-            return event.status_code
-        if event is h11.NEED_DATA:
+            status = event.status_code
+        elif isinstance(event, h11.Data):
+            body += bytes(event.data)
+        elif isinstance(event, h11.EndOfMessage | h11.ConnectionClosed):
+            return status, body
+        elif event is h11.NEED_DATA:
             data = await stream.receive_some()
             received += len(data)
             if received > MAX_PEER_REPLY_OCTETS:

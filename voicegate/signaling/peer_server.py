@@ -4,20 +4,23 @@ import logging
 import re
 from collections.abc import Sequence
 
+import msgspec
 import trio
 from trio_websocket import WebSocketRequest, wrap_server_stream
 
+from voicegate.errors import PeerError
 from voicegate.signaling.api import call_not_found
 from voicegate.signaling.counters import SignalingCounters
 from voicegate.signaling.event_socket import EventSocket
-from voicegate.signaling.host import HUNG_UP, CallNotFoundError, CallTable
+from voicegate.signaling.host import HUNG_UP, CallNotFoundError, CallTable, OwnCallTable
 from voicegate.signaling.limits import (
     HANDSHAKE_LIMIT_S,
+    MAX_COMPLETION_OCTETS,
     MAX_SDP_OCTETS,
     MAX_SOCKET_MESSAGE_OCTETS,
     SOCKET_RECEIVE_OCTETS,
 )
-from voicegate.signaling.peer import HEADER, PeerKeys, PeerRequestError
+from voicegate.signaling.peer import HEADER, TEMPLATES_TARGET, PeerKeys, PeerRequestError
 from voicegate.signaling.realtime_sockets import reject
 from voicegate.signaling.responses import (
     HttpError,
@@ -30,6 +33,7 @@ from voicegate.signaling.responses import (
     read_body,
     send_response,
 )
+from voicegate.signaling.templates import Completion
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +43,7 @@ _PATH = re.compile(r"/peer/v1/calls/([A-Za-z0-9_-]{1,200})/(hangup|events)")
 class PeerApplication:
     """The ASGI application of the internal address: requests about calls of this process."""
 
-    def __init__(self, calls: CallTable, keys: PeerKeys, counters: SignalingCounters) -> None:
+    def __init__(self, calls: OwnCallTable, keys: PeerKeys, counters: SignalingCounters) -> None:
         self._calls = calls
         self._gate = _Gate(keys, counters)
         self._counters = counters
@@ -56,6 +60,8 @@ class PeerApplication:
         await send_response(send, response)
 
     async def _respond(self, scope: Scope, receive: Receive) -> Response:
+        if scope["path"] == TEMPLATES_TARGET:
+            return await self._complete(scope, receive)
         body = await read_body(receive, MAX_SDP_OCTETS)
         call_id, what = self._gate.admit(scope["method"], scope["path"], scope["headers"], body)
         if what != "hangup":
@@ -66,6 +72,20 @@ class PeerApplication:
         if not found:
             raise call_not_found()
         return Response(200)
+
+    async def _complete(self, scope: Scope, receive: Receive) -> Response:
+        body = await read_body(receive, MAX_COMPLETION_OCTETS)
+        self._gate.check(scope["method"], scope["path"], scope["headers"], body)
+        allow(scope, "POST")
+        try:
+            completed = await self._calls.complete(msgspec.json.decode(body, type=Completion))
+        except (PeerError, msgspec.MsgspecError) as error:
+            self._counters.peer_requests_served["bad offer"] += 1
+            raise HttpError(400, "bad_sdp", f"The offer cannot be used: {error}") from error
+        self._counters.peer_requests_served["ok" if completed else "not found"] += 1
+        if completed is None:
+            raise HttpError(404, "template_not_found", "The template leads to no session here.")
+        return Response(200, msgspec.json.encode(completed))
 
 
 class PeerSockets:
@@ -121,13 +141,17 @@ class _Gate:
         self, method: str, target: str, headers: Sequence[tuple[bytes, bytes]], body: bytes = b""
     ) -> tuple[str, str]:
         """Call id and kind of an authentic request. Raises HttpError."""
+        self.check(method, target, headers, body)
+        matched = _PATH.fullmatch(target)
+        if matched is None:
+            raise HttpError(404, "not_found", "There is nothing here.")
+        return matched[1], matched[2]
+
+    def check(self, method: str, target: str, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
+        """Raise HttpError for a request that is not authentic."""
         try:
             self._keys.check(header(headers, HEADER.lower().encode()), method, target, body)
         except PeerRequestError as error:
             self._counters.peer_requests_served[error.reason.value] += 1
             logger.warning("a request on the internal address was refused: %s", error)
             raise HttpError(401, "invalid_peer", f"This address is for transceivers of the fleet: {error}.") from error
-        matched = _PATH.fullmatch(target)
-        if matched is None:
-            raise HttpError(404, "not_found", "There is nothing here.")
-        return matched[1], matched[2]

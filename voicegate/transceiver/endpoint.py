@@ -18,7 +18,15 @@ from collections.abc import Callable
 
 from voicegate.ice import is_binding_request, server_ufrag_untrusted
 from voicegate.net import DatagramEndpoint
-from voicegate.routing import FLOW_KEY_LENGTH, FleetKeys, HopReceiver, HopRefusal, HopSender, unpack_entry
+from voicegate.routing import (
+    DEFERRED_UFRAG_LENGTH,
+    FLOW_KEY_LENGTH,
+    FleetKeys,
+    HopReceiver,
+    HopRefusal,
+    HopSender,
+    unpack_entry,
+)
 from voicegate.transceiver.demultiplexing import DTLS_END, DTLS_START, RTP_END, RTP_START, STUN_END
 from voicegate.transceiver.limits import OWNER_SILENCE_S
 from voicegate.transceiver.path import Path, PathOwner, RelayAddress
@@ -39,6 +47,7 @@ class Endpoint:
         self.received_packets = 0
         self.sent_packets = 0
         self.sessions: dict[bytes, Session] = {}
+        self.materialise: Callable[[bytes, bytes, str, float], Session | None] = lambda ufrag, check, host, now: None
         self._flows: dict[bytes, Path] = {}
         self._port = port
         self._receiver = receiver
@@ -121,6 +130,9 @@ class Endpoint:
         if is_binding_request(payload):
             ufrag = server_ufrag_untrusted(payload)
             session = self.sessions.get(ufrag) if ufrag is not None else None
+            if session is None and ufrag is not None and len(ufrag) == DEFERRED_UFRAG_LENGTH:
+                # The first packet of a session that does not exist yet (`instant.py`).
+                session = self.materialise(ufrag, payload, unpack_entry(entry).host, now)
             if session is None:
                 self.drops["unknown ufrag"] += 1
                 return

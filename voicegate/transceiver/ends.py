@@ -7,6 +7,7 @@ class EndReason(Enum):
     """The reasons, in the order in which a session can meet them."""
 
     NEVER_CONNECTED = "never connected"
+    NEVER_OFFERED = "never offered"
     CONSENT_EXPIRED = "consent expired"
     HANDSHAKE_FAILED = "handshake failed"
     DTLS_CLOSED = "dtls closed"

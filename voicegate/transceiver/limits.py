@@ -44,3 +44,35 @@ AGENT_GRACE_S = 1.0
 
 HANDSHAKE_RETRY_S = 3.0
 """After a failed handshake with no other path at hand, the session waits this long for its rightful client."""
+
+TEMPLATE_LIFETIME_S = 120.0
+"""How long a template of Instant Connect is good. Also the longest time for which a captured first packet could be
+replayed to a process that has just been restarted, and forgot which were used."""
+
+UNCONFIRMED_LIMIT_S = 5.0
+"""From a first packet to the offer, which was sent at the same moment: TCP, TLS and the request are four round trips
+at most, so this forgives more than a second for each."""
+
+MAX_UNCONFIRMED = 100
+"""Sessions that wait for their offer, beside those that have one. With a round trip of 200 ms this is 500 instant calls
+begun in a second, and a twentieth of the memory of a full process for whoever floods us."""
+
+MATERIALISED_PER_S, MATERIALISED_AT_ONCE = 50.0, MAX_NEW_SESSIONS // 2
+"""First packets that become sessions. Each costs a nursery, an ICE agent and half a millisecond of DTLS: 5 % of a core.
+A process has room for 2,000 calls, so at this pace it is full within a minute. However many come in one batch, half of
+the sessions that may wait for their nursery are those of offers."""
+
+MATERIALISED_PER_PREFIX_PER_S, MATERIALISED_AT_ONCE_PER_PREFIX = 10.0, 20
+"""The same from one IPv4 address or IPv6 /64: an office or a carrier's NAT whose people all press the button. Beyond
+it their calls begin the ordinary way."""
+
+MAX_TEMPLATE_PREFIXES = 1_024
+"""Prefixes whose pace is remembered, 200 octets each. The overall pace stands behind them."""
+
+MAX_USED_TEMPLATES = 16_384
+"""Templates remembered as used until they expire, some 250 octets each. First packets use up 6,032 at most within the
+lifetime of one (that is their pace); the rest is for offers that come before their first packet."""
+
+MAX_HELD_MEDIA = 25
+"""Packets of audio kept for a session whose offer is late: half a second. Who speaks longer into a session that may
+never be theirs is heard from then on."""

@@ -30,7 +30,8 @@ class Timeline:
 
 @dataclass(frozen=True, slots=True)
 class SessionParameters:
-    """What signaling negotiated for one session. `channels` is None where the offer has none."""
+    """What signaling negotiated for one session. `channels` is None where the offer has none, and `peer_fingerprints`
+    are empty where there is no offer yet."""
 
     call_id: str
     ice: IceLiteAgent

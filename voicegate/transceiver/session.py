@@ -12,14 +12,16 @@
 3. With the keys media flows. From then on downlink moves to another path only when ICE prefers it *and* an
    authenticated packet came over it.
 4. SCTP starts with the handshake's end, if the offer has data channels.
-5. The first reason to end wins. The agent is told, gets a moment to finish, then nursery, sockets' entries, timers and
+5. A session of Instant Connect (`instant.py`) begins without an offer. Until one confirms it there are answers to
+   checks and a handshake, and nothing else: no agent, no audio in either direction.
+6. The first reason to end wins. The agent is told, gets a moment to finish, then nursery, sockets' entries, timers and
    keys go together.
 """
 
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from math import inf
 
@@ -51,6 +53,8 @@ from voicegate.transceiver.limits import (
     HANDSHAKE_RETRY_S,
     HANDSHAKE_STALL_S,
     MAX_HANDSHAKES,
+    MAX_HELD_MEDIA,
+    UNCONFIRMED_LIMIT_S,
 )
 from voicegate.transceiver.parameters import SessionParameters, Surroundings, Timeline
 from voicegate.transceiver.path import ClientAddress, Path, RelayAddress
@@ -89,6 +93,10 @@ class Session:
         self._is_woken = False
         self._handshakes = 0
         self._handshake_deadline = inf
+        self.is_confirmed = bool(parameters.peer_fingerprints)
+        self._settled = trio.Event()
+        self._confirm_deadline = inf if self.is_confirmed else now + UNCONFIRMED_LIMIT_S
+        self._held_media: list[tuple[Path, bytes, bytes, RelayAddress, float]] = []
         self._connect_deadline = now + CONNECT_LIMIT_S
         self._lifetime = Lifetime(call, parameters.max_call_s, parameters.idle_limit_s, now)
         self._refused: set[ClientAddress] = set()
@@ -103,18 +111,46 @@ class Session:
         """Live until something ends the session, then take everything of it away. Never raises for the agent's
         errors."""
         try:
-            async with trio.open_nursery() as nursery:
-                agent_scope = trio.CancelScope()
-                nursery.start_soon(self._hang_up_for_agent)
-                nursery.start_soon(self._see_off_agent, agent_scope)
-                with agent_scope:
-                    await self._run_agent(agent)
-                nursery.cancel_scope.cancel()
+            if not self.is_confirmed:
+                await self._settled.wait()
+            if self.is_confirmed:
+                await self._run_call(agent)
         finally:
             self.end(EndReason.SHUTDOWN)
             self.call.end()
             self._finished.set()
             self._say_goodbye(trio.current_time())
+
+    async def _run_call(self, agent: Agent) -> None:
+        async with trio.open_nursery() as nursery:
+            agent_scope = trio.CancelScope()
+            nursery.start_soon(self._hang_up_for_agent)
+            nursery.start_soon(self._see_off_agent, agent_scope)
+            with agent_scope:
+                await self._run_agent(agent)
+            nursery.cancel_scope.cancel()
+
+    def confirm(self, parameters: SessionParameters, remote_ufrag: str, call: Call, now: float) -> None:
+        """The offer of a session that began without one: from now on it is its sender's, and nobody else's."""
+        self._parameters, self.call = replace(parameters, ice=self._ice), call
+        self.is_confirmed = True
+        self._confirm_deadline, self._connect_deadline = inf, now + CONNECT_LIMIT_S
+        self._lifetime = Lifetime(call, parameters.max_call_s, parameters.idle_limit_s, now)
+        self._ice.set_remote_ufrag(remote_ufrag)
+        self._drain_ice(now, None)
+        if self._dtls is not None and self._dtls_path not in self.paths.values():
+            # It was somebody else's, who has the same template.
+            self._dtls, self._handshakes, self._handshake_deadline = None, 0, inf
+            self._try_another_path(now)
+        elif self._dtls is not None:
+            self._dtls.set_peer_fingerprints(parameters.peer_fingerprints)
+            if self._drain_dtls(now) and self._dtls_path is not None:
+                self._prove(self._dtls_path)
+        held, self._held_media = self._held_media, []
+        for path, data, entry, relay, arrived in held:
+            self.receive_media(path, data, entry, relay, arrived)
+        self._settled.set()
+        self._arm_timer()
 
     def summary(self) -> dict[str, object]:
         """What the call took and how it went, for the log: setup times, audio, packets, loss, round trip."""
@@ -130,6 +166,7 @@ class Session:
         if self.end_reason is None:
             self.end_reason, self.end_detail = reason, detail
             self._ended.set()
+            self._settled.set()
 
     def fail(self, error: Exception) -> None:
         """End this session, and no other, for a defect of ours that showed in it."""
@@ -219,6 +256,8 @@ class Session:
         rtp = self.rtp
         if rtp is None:
             self.early_media += 1
+            if not self.is_confirmed and len(self._held_media) < MAX_HELD_MEDIA:
+                self._held_media.append((path, data, entry, relay, now))
             return
         if is_rtcp(data):
             if not rtp.receive_rtcp(data, now, time.time()):
@@ -266,6 +305,9 @@ class Session:
             if self._channels is not None:
                 self._serve_channels(self._channels.handle_timeout, now)
             self._drain_dtls(now)
+        if now >= self._confirm_deadline:
+            self.end(EndReason.NEVER_OFFERED)
+            return
         if now >= self._handshake_deadline:
             self._rethink_handshake(now)
         if self.timeline.secured is None and now >= self._connect_deadline:
@@ -306,6 +348,7 @@ class Session:
             self._around.schedule(self, AT_ONCE)
             return
         deadlines = [self._ice.next_timeout(), self._handshake_deadline, self._lifetime.deadline]
+        deadlines.append(self._confirm_deadline)
         if self._channels is not None:
             deadlines.append(self._channels.next_timeout())
         if self._dtls is not None:

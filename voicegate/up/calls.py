@@ -8,8 +8,9 @@ call id ──▶ Calls.hang_up, Calls.attach ──▶ ours? ──no──▶ 
 """
 
 import re
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import trio
 
@@ -19,25 +20,37 @@ from voicegate.net import ChannelClosedError, ControlChannel, MetricsRegistry, r
 from voicegate.realtime import Controller, EventHub, SessionConfiguration
 from voicegate.routing import HopAddress
 from voicegate.routing.registry import parse_address
+from voicegate.sdp.local import SCTP_PORT
 from voicegate.signaling import (
     Attachment,
     CallHandle,
     CallNotFoundError,
     CapacityError,
+    CompletedCall,
+    Completion,
     EventSink,
+    NobodyListens,
     OwnerUnreachableError,
     PeerClient,
     RequestContext,
     Steering,
+    TemplateRequest,
     TooManyCallsError,
     WireCall,
 )
 from voicegate.signaling.host import PEER_BYE
-from voicegate.signaling.limits import MAX_HALF_OPEN_CALLS
+from voicegate.signaling.limits import (
+    INSTANT_PEER_LIMIT_S,
+    MAX_HALF_OPEN_CALLS,
+    MAX_TEMPLATE_HOLDERS,
+    TEMPLATES_AT_ONCE,
+    TEMPLATES_PER_S,
+)
 from voicegate.signaling.origin import is_loopback
 from voicegate.transceiver.ends import EndReason
 from voicegate.transceiver.host import FullError, Transceiver
-from voicegate.transceiver.limits import MAX_SESSIONS
+from voicegate.transceiver.instant import Pace
+from voicegate.transceiver.limits import MAX_MESSAGE_OCTETS, MAX_SESSIONS
 from voicegate.transceiver.session import Session
 
 ASK_LIMIT_S = 5.0
@@ -58,6 +71,7 @@ class OwnCalls:
         self._half_open: dict[Session, str] = {}
         self._refused_half_open = 0
         self._wire_started = 0
+        self._template_paces: OrderedDict[str, Pace] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._transceiver.calls) + len(self.wire)
@@ -65,7 +79,7 @@ class OwnCalls:
     @property
     def has_room(self) -> bool:
         """Whether another call could begin now."""
-        return len(self) < MAX_SESSIONS and not self._transceiver.is_draining
+        return self._transceiver.size + len(self.wire) < MAX_SESSIONS and not self._transceiver.is_draining
 
     async def answer(
         self,
@@ -75,18 +89,12 @@ class OwnCalls:
         configuration: SessionConfiguration | None = None,
     ) -> CallHandle:
         """Start a call over WebRTC. Raises SdpError, TooManyCallsError and CapacityError."""
-        holder = _holder(context)
+        holder = holder_of(context)
         self._check_half_open(holder)
         if not self.has_room:
             raise CapacityError("draining" if self._transceiver.is_draining else f"{MAX_SESSIONS} calls")
-        metadata: dict[str, object] = {"agent": self._agent_name}
-        if len(self._steering.ingresses) > 1:
-            choice = self._steering.choose(context.origin)
-            metadata["steering"] = choice.to_json()
-            chosen = [choice.ingress, *([choice.second] if choice.second is not None else [])]
-        else:
-            chosen = [self._steering.default]
-        ingresses = [ingress.addresses for ingress in chosen]
+        steering, ingresses = self.steer(context)
+        metadata: dict[str, object] = {"agent": self._agent_name, **steering}
         try:
             session, answer_sdp = self._transceiver.answer(
                 offer_sdp, events.send_nowait, ingresses, trio.current_time(), configuration
@@ -95,6 +103,75 @@ class OwnCalls:
             raise CapacityError(str(error)) from error
         self._half_open[session] = holder
         return _Handle(session, answer_sdp, metadata)
+
+    async def template(self, request: TemplateRequest, context: RequestContext) -> Mapping[str, object]:
+        """A template for a session in one of our slots. Raises SdpError, TooManyCallsError and CapacityError."""
+        holder = holder_of(context)
+        if holder and not self._template_pace(holder).take(trio.current_time()):
+            raise TooManyCallsError(f"more than {TEMPLATES_PER_S:g} in a second")
+        if not self.has_room:
+            raise CapacityError("draining" if self._transceiver.is_draining else f"{MAX_SESSIONS} calls")
+        _, ingresses = self.steer(context)
+        template = self._transceiver.template(
+            ingresses, sample_sdp=request.offer, fingerprint=request.fingerprint, is_passive=request.is_sped
+        )
+        return {
+            "ufrag": template.ice.ufrag,
+            "pwd": template.ice.pwd,
+            "fingerprint": template.fingerprint.to_sdp(),
+            "setup": "passive" if template.is_passive else "active",
+            "ice_lite": True,
+            "candidates": [candidate.to_sdp() for candidate in template.candidates],
+            "ssrc": template.ssrc,
+            "cname": template.cname,
+            "sctp_port": SCTP_PORT,
+            "max_message_size": MAX_MESSAGE_OCTETS,
+            "expires_at": template.expires_at,
+            "answer": template.answer,
+        }
+
+    async def complete(self, completion: Completion) -> CompletedCall | None:
+        """Complete a session of a template of ours. Raises SdpError."""
+        try:
+            self._check_half_open(completion.holder)
+        except TooManyCallsError:
+            return None
+        if not self.has_room:
+            return None
+        completed = self._transceiver.complete(
+            completion.template,
+            completion.offer_sdp,
+            NobodyListens().send_nowait,
+            completion.ingresses,
+            trio.current_time(),
+            completion.configuration,
+        )
+        if completed is None:
+            return None
+        session, answer_sdp = completed
+        self._half_open[session] = completion.holder
+        return CompletedCall(session.call_id, answer_sdp)
+
+    def slot_untrusted(self, template: str) -> int | None:
+        """The slot of a template that is worth passing on, whoever holds it."""
+        return self._transceiver.templates.slot_untrusted(template.encode("utf-8", "replace"))
+
+    def steer(self, context: RequestContext) -> tuple[dict[str, object], tuple[tuple[HopAddress, ...], ...]]:
+        """The ingresses for a caller, and what he is told about the choice."""
+        told: dict[str, object] = {}
+        chosen = [self._steering.default]
+        if len(self._steering.ingresses) > 1:
+            choice = self._steering.choose(context.origin)
+            told["steering"] = choice.to_json()
+            chosen = [choice.ingress, *([choice.second] if choice.second is not None else [])]
+        return told, tuple(tuple(ingress.addresses) for ingress in chosen)
+
+    def _template_pace(self, holder: str) -> Pace:
+        pace = self._template_paces.pop(holder, None) or Pace(TEMPLATES_PER_S, TEMPLATES_AT_ONCE)
+        if len(self._template_paces) >= MAX_TEMPLATE_HOLDERS:
+            self._template_paces.popitem(last=False)
+        self._template_paces[holder] = pace
+        return pace
 
     async def hang_up(self, call_id: str, reason: str) -> bool:
         """End a call of ours."""
@@ -176,10 +253,37 @@ class Calls:
     def __init__(self, own: OwnCalls, slots: range, control: ControlChannel, peers: PeerClient) -> None:
         self.answer = own.answer
         self.converse = own.converse
+        self.template = own.template
         self._own = own
         self._slots = slots
         self._control = control
         self._peers = peers
+
+    async def answer_instantly(
+        self,
+        template: str,
+        offer_sdp: str,
+        context: RequestContext,
+        configuration: SessionConfiguration | None = None,
+    ) -> CompletedCall | None:
+        """Have the holder of a template's slot complete it. None if nobody can. Raises SdpError."""
+        slot = self._own.slot_untrusted(template)
+        if slot is None:
+            return None
+        completion = Completion(
+            template=template,
+            offer_sdp=offer_sdp,
+            ingresses=self._own.steer(context)[1],
+            holder=holder_of(context),
+            configuration=configuration,
+        )
+        if slot in self._slots:
+            return await self._own.complete(completion)
+        with suppress(OwnerUnreachableError):
+            owner = await self._holder_of_slot(slot, INSTANT_PEER_LIMIT_S)
+            if owner is not None:
+                return await self._peers.complete(owner, completion)
+        return None
 
     async def hang_up(self, call_id: str, reason: str) -> bool:
         """End a call, wherever it lives. False if nobody has it; raises OwnerUnreachableError."""
@@ -212,9 +316,12 @@ class Calls:
         matched = _CALL_ID.fullmatch(call_id)
         if matched is None or int(matched[1], 16) in self._slots:
             return None
+        return await self._holder_of_slot(int(matched[1], 16), ASK_LIMIT_S)
+
+    async def _holder_of_slot(self, slot: int, limit_s: float) -> HopAddress | None:
         try:
-            with trio.fail_after(ASK_LIMIT_S):
-                address = await self._control.ask("owner", int(matched[1], 16))
+            with trio.fail_after(limit_s):
+                address = await self._control.ask("owner", slot)
         except (ChannelClosedError, trio.TooSlowError) as error:
             raise OwnerUnreachableError("nobody knows who has the call") from error
         return None if address is None else parse_address(address, "owner")
@@ -260,7 +367,7 @@ class _HubAttachment:
         return await self._call.wait_ended()
 
 
-def _holder(context: RequestContext) -> str:
+def holder_of(context: RequestContext) -> str:
     """Whom a call that never connects is charged to. Behind a loopback address there may be everybody: a proxy."""
     if context.holder:
         return context.holder
