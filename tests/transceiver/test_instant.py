@@ -167,7 +167,7 @@ async def test_nothing_is_said_and_nobody_hears_before_the_offer(
         said = house.line.said[caller.address]
         assert said
         # STUN, DTLS handshake: in DTLS 1.3 also its encrypted part, epoch 2 (RFC 9147 §4).
-    assert [data for data in said if not (data[0] < 4 or 20 <= data[0] < 24 or data[0] & 0xE3 == 0x22)] == []
+        assert [data for data in said if not (data[0] < 4 or 20 <= data[0] < 24 or data[0] & 0xE3 == 0x22)] == []
         assert [data for data in said if data[0] == 23] == []
         assert land(house, caller, template, offer)
         await house.pass_time(0.5, caller)
