@@ -38,7 +38,8 @@ export interface RealtimeEvent {
 export interface PrepareOptions {
   /** `…/v1/realtime/calls`. */
   url: string;
-  /** Sent as `Authorization: Bearer …`: a client secret (`ek_…`), or a function that gets one. Never an API key. */
+  /** Sent as `Authorization: Bearer …`: a client secret (`ek_…`), or a function that gets one, asked
+   * before each request: let it remember. Never an API key. */
   apiKey?: string | (() => string | Promise<string>);
   /** A session object of the Realtime API. */
   session?: Record<string, unknown>;

@@ -102,7 +102,7 @@ export class Call extends EventTarget {
 
   // Sends one event of the Realtime API. False while the channel is not open.
   send(event) {
-    if (this.#channel?.readyState !== "open") return false;
+    if (this.#hasEnded || this.#channel?.readyState !== "open") return false;
     this.#channel.send(JSON.stringify(event));
     this.#tell("event", { direction: "out", event, at: performance.now() });
     return true;
