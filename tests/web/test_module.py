@@ -1,4 +1,4 @@
-"""voicegate.js as somebody else's page uses it: in Chromium, over HTTP, with the real server; calls with the whole gateway."""
+"""voicegate.js as other people use it: in Chromium, over HTTP, against the real server or the whole gateway."""
 
 import json
 import re
