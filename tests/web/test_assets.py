@@ -7,7 +7,7 @@ from voicegate.web import load_assets
 
 def test_every_file_has_a_type_and_a_tag_of_its_own() -> None:
     assets = load_assets()
-    assert {"/", "/app.js", "/call.js", "/style.css", "/icon.svg"} <= assets.keys()
+    assert {"/", "/app.js", "/voicegate.js", "/style.css", "/icon.svg"} <= assets.keys()
     assert assets["/"].content_type.startswith("text/html")
     assert len({asset.etag for asset in assets.values()}) == len({asset.body for asset in assets.values()})
     assert all(asset.body for asset in assets.values())

@@ -120,6 +120,8 @@ class Application:
         asset = self._site.assets[path]
         # Kept by browsers, but asked for each time: a new version shows at once and costs one small 304 otherwise.
         headers = [("ETag", asset.etag), ("Cache-Control", "no-cache")]
+        # Pages of other origins may import /voicegate.js; there is nothing in these files that is not everybody's.
+        headers.append(("Access-Control-Allow-Origin", "*"))
         if asset.etag in header(scope["headers"], b"if-none-match"):
             return Response(304, headers=headers)
         return Response(200, asset.body, asset.content_type, headers)

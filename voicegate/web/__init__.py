@@ -1,6 +1,7 @@
 """The page: plain HTML, CSS and JavaScript modules in `static/`, loaded once into memory.
 
-There is no build step and nothing comes from elsewhere. Read `static/app.js` first; `static/call.js` is the WebRTC.
+There is no build step and nothing comes from elsewhere. Read `static/app.js` first. The WebRTC is in `package/`, which
+is an npm package for other people's pages; its modules are served beside the page's own, as `/voicegate.js`.
 """
 
 from hashlib import blake2s
@@ -20,7 +21,9 @@ _CONTENT_TYPES = {
 def load_assets() -> dict[str, Asset]:
     """All files of the page by URL path; the page itself is `/`."""
     assets: dict[str, Asset] = {}
-    for file in files(__name__).joinpath("static").iterdir():
+    web = files(__name__)
+    modules = [file for file in web.joinpath("package").iterdir() if file.name.endswith(".js")]
+    for file in [*web.joinpath("static").iterdir(), *modules]:
         content_type = _CONTENT_TYPES.get(file.name.rpartition(".")[2])
         if content_type is not None:
             body = file.read_bytes()

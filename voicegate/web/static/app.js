@@ -1,20 +1,25 @@
-// The page: one button, and what it shows of the call. Read call.js for the call itself.
+// The page: one button, and what it shows of the call. Read ../package/voicegate.js for the call itself.
 //
 //   idle ──Talk──▶ connecting ──▶ talking ──Hang up, bye──▶ ended ──Talk──▶ connecting …
 //                       └──────────────┴── a problem ─────▶ problem ──Talk──▶ …
 //
 // The state is the `data-state` of <body>; the style sheet does the rest.
 
-import { Call, obstacle } from "./call.js";
 import { Conversation } from "./conversation.js";
 import { EventLog } from "./eventlog.js";
 import { Meters } from "./meters.js";
 import { LineStats } from "./stats.js";
 import { Timeline } from "./timeline.js";
+import { Call, obstacle, prepare } from "./voicegate.js";
 import * as words from "./words.js";
 
 const STATS_INTERVAL_MS = 1000;
 const LABELS = { idle: "Talk", connecting: "Cancel", talking: "Hang up", ended: "Talk", problem: "Talk" };
+
+// Without `?instant` the page calls over its WebSocket: that needs no key, and tells what the agent says it does. With it
+// the page is a client of the Realtime API like any other, and begins with a template (spec/instant.md).
+const isInstant = new URLSearchParams(location.search).has("instant");
+const callsUrl = new URL("v1/realtime/calls", location.href).href;
 
 const element = (id) => document.getElementById(id);
 const button = element("talk");
@@ -80,7 +85,10 @@ function startCall() {
   element("talks").hidden = true;
   showStats({ rttMs: null, jitterMs: null, lossPercent: null });
   setState("connecting", words.ASKING);
-  const current = new Call(signalUrl);
+  const current = new Call({
+    ...(isInstant ? { url: callsUrl, instant: true } : { url: signalUrl, signaling: "websocket" }),
+    playback,
+  });
   call = current;
   current.addEventListener("stream", ({ detail }) => showStream(detail));
   current.addEventListener("mark", ({ detail }) => showMark(detail, current));
@@ -88,7 +96,7 @@ function startCall() {
   current.addEventListener("event", ({ detail }) => showEvent(detail));
   current.addEventListener("notice", ({ detail }) => notify(detail?.name));
   current.addEventListener("ended", ({ detail }) => endCall(detail));
-  current.start();
+  current.open().catch(() => {}); // `ended` says the same
 }
 
 function showStream({ microphone, remote }) {
@@ -96,10 +104,6 @@ function showStream({ microphone, remote }) {
     meters.watch(microphone, element("meter-you"), "--you");
     say(words.CONNECTING);
   } else {
-    playback.srcObject = remote;
-    playback.play().catch((error) => {
-      if (error.name === "NotAllowedError") notify("sound-blocked");
-    });
     meters.watch(remote, element("meter-agent"), "--agent");
   }
 }
@@ -107,7 +111,10 @@ function showStream({ microphone, remote }) {
 function showEvent({ direction, event, at }) {
   element("talks").hidden = false;
   events.add(direction, event, at);
-  if (direction === "in") conversation.take(event, at);
+  if (direction !== "in") return;
+  conversation.take(event, at);
+  const agent = isInstant && words.agentDoing(event, document.body.dataset.agent);
+  if (agent) showAgent(agent);
 }
 
 function showMark({ step, at }, current) {
@@ -141,14 +148,13 @@ function clock(ms) {
   return `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
 }
 
-function endCall({ reason, problem, detail }) {
+function endCall({ reason, error }) {
   call = null;
   clearInterval(statsTimer);
   meters.close();
-  playback.srcObject = null;
   delete document.body.dataset.agent;
   notify(null);
-  if (problem) setState("problem", words.problemWords(problem, detail));
+  if (error) setState("problem", words.problemWords(error.code, error.detail));
   else setState("ended", words.endWords(reason));
 }
 
@@ -165,4 +171,6 @@ if (hopeless) {
   setState("problem", words.problemWords(hopeless));
 } else {
   readConfiguration().catch(() => {}); // a server that is away is told about when it matters
+  element("timeline").querySelector("[data-step=template]").hidden = !isInstant;
+  if (isInstant) prepare({ url: callsUrl });
 }

@@ -1,7 +1,7 @@
 // The setup timeline: when each step was reached, in milliseconds since the offer was sent, as a small waterfall.
 
-const STEPS = ["offer", "answer", "ice", "dtls", "events", "audio"];
-const SETUP_STEPS = STEPS.slice(0, 5); // the first audio may come much later: when the agent first has something to say
+const STEPS = ["offer", "template", "answer", "ice", "dtls", "events", "audio"];
+const SETUP_STEPS = STEPS.slice(0, 6); // the first audio may come much later: when the agent first has something to say
 
 export class Timeline {
   #rows;
@@ -44,10 +44,9 @@ export class Timeline {
     // The scale is that of the setup proper, so that a late first word does not squeeze it to nothing.
     const setup = SETUP_STEPS.map((step) => this.#reached.get(step) ?? 0);
     const scale = Math.max(...setup, Math.min(this.#reached.get("audio") ?? 0, 2 * Math.max(...setup)), 1);
-    let from = 0;
-    for (const step of STEPS) {
-      const ms = this.#reached.get(step);
-      if (ms === undefined) continue;
+    for (const [step, ms] of this.#reached) {
+      // From whatever was reached before it: with a template the answer comes when it comes.
+      const from = Math.max(0, ...[...this.#reached.values()].filter((other) => other < ms));
       const row = this.#rows.get(step);
       row.dataset.ms = ms.toFixed(1);
       row.querySelector(".value").textContent = String(Math.round(ms));
@@ -55,7 +54,6 @@ export class Timeline {
       const bar = row.querySelector("i");
       bar.style.setProperty("--from", start.toFixed(4));
       bar.style.setProperty("--size", (Math.min(ms, scale) / scale - start).toFixed(4));
-      from = ms;
     }
   }
 }

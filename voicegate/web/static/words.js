@@ -34,7 +34,23 @@ export function agentWords(state) {
   return { headline: word.charAt(0).toUpperCase() + word.slice(1), hint: "" };
 }
 
-// Why a call could not be made, or did not last. Keys are the `problem` of a CallProblem (call.js).
+// Over HTTP no agent announces anything; the events of its session tell nearly as much.
+const DOINGS = {
+  "input_audio_buffer.speech_started": "hearing",
+  "input_audio_buffer.speech_stopped": "thinking",
+  "output_audio_buffer.started": "speaking",
+  "output_audio_buffer.stopped": "listening",
+  "output_audio_buffer.cleared": "listening",
+};
+
+// What the agent does from this event on, or undefined if it says nothing about that.
+export function agentDoing({ type }, before) {
+  // Talked over, it is cut off after it has begun to hear.
+  if (type === "output_audio_buffer.cleared" && before === "hearing") return undefined;
+  return Object.hasOwn(DOINGS, type) ? DOINGS[type] : undefined;
+}
+
+// Why a call could not be made, or did not last. Keys are the `code` of a VoicegateError (voicegate.js).
 const PROBLEMS = {
   insecure: {
     headline: "This page is not secure",
@@ -65,6 +81,10 @@ const PROBLEMS = {
   capacity: {
     headline: "All lines are busy",
     hint: "The server has no room for another call. Try again in a moment.",
+  },
+  unauthorized: {
+    headline: "The server wants a key",
+    hint: "Its Realtime API is not open to everybody. Open this page without ?instant.",
   },
   refused: {
     headline: "The server refused the call",
