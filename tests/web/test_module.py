@@ -183,7 +183,9 @@ def test_an_instant_call(live: tuple[Page, str], run: Run) -> None:
     assert told["hasTemplate"]
     assert told["callId"]
     at = told["ms"]
-    assert at["offer"] <= at["template"] <= at["ice"] <= at["dtls"] < at["answer"], at
+    # The path may be found before the browser says that it has taken the template.
+    assert at["offer"] <= at["template"] < at["answer"], at
+    assert at["offer"] <= at["ice"] <= at["dtls"] < at["answer"], at
     assert (instant(http, "completed"), instant(http, "ordinary")) == (1, 0)
 
 
