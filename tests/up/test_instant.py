@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import socket
-import time
 from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import quote
@@ -64,15 +63,13 @@ def test_an_offer_lands_on_either_process(two: Program, index: int, lands: str) 
     assert request(two.said["http"], "POST", f"/v1/realtime/calls/{call_id}/hangup")[0] == 200
 
 
-def test_a_holder_that_hangs_costs_a_second_and_no_call(two: Program) -> None:
+def test_a_holder_that_hangs_costs_no_call(two: Program) -> None:
     template, holder = template_of(connection_to(two, 0))
     connection = connection_to(two, 1)
     pid = two.said["processes"]["transceivers"][holder]
     os.kill(pid, signal.SIGSTOP)
     try:
-        began_at = time.monotonic()
-        began, call_id = post(connection, template)
-        assert time.monotonic() - began_at < 4
+        began, call_id = post(connection, template)  # an answer while the holder still hangs
     finally:
         os.kill(pid, signal.SIGCONT)
     assert (began, owner(call_id)) == ("ordinary", 1)
