@@ -42,7 +42,7 @@ class Caller:
         transceiver = self._call.add_transceiver(self._microphone)
         transceiver.receiver.transform = webrtc.RTCRtpScriptTransform(self._watch_frames)
         await self._call.set_local_description(await self._call.create_offer())
-        speaking = asyncio.create_task(self._speak())
+        speaking = asyncio.create_task(speak_silence(self._microphone))
         try:
             offer = self._call.local_description
             assert offer is not None
@@ -85,21 +85,6 @@ class Caller:
             self._first_audio.set()
             del frame
 
-    async def _speak(self) -> None:
-        writer = self._microphone.writable.get_writer()
-        samples = SAMPLE_RATE_HZ * WRITE_MS // 1000
-        while True:
-            data = webrtc.AudioDataInit(
-                format="s16",
-                sample_rate=SAMPLE_RATE_HZ,
-                number_of_frames=samples,
-                number_of_channels=1,
-                timestamp=0,
-                data=bytes(2 * samples),
-            )
-            await writer.write(webrtc.AudioData(data))
-            await asyncio.sleep(WRITE_MS / 1000)
-
     def _on_state(self, *_: object) -> None:
         if self._call.connection_state == "connected":
             self._mark("connected_ms")
@@ -107,6 +92,23 @@ class Caller:
 
     def _mark(self, milestone: str) -> None:
         self._milestones.setdefault(milestone, round(1000 * (time.perf_counter() - self._offer_sent), 3))
+
+
+async def speak_silence(microphone: webrtc.MediaStreamTrackGenerator) -> None:
+    """Feed silence at about the pace of a sound card, until cancelled."""
+    writer = microphone.writable.get_writer()
+    samples = SAMPLE_RATE_HZ * WRITE_MS // 1000
+    while True:
+        data = webrtc.AudioDataInit(
+            format="s16",
+            sample_rate=SAMPLE_RATE_HZ,
+            number_of_frames=samples,
+            number_of_channels=1,
+            timestamp=0,
+            data=bytes(2 * samples),
+        )
+        await writer.write(webrtc.AudioData(data))
+        await asyncio.sleep(WRITE_MS / 1000)
 
 
 async def _run(urls: list[str], calls: int) -> None:

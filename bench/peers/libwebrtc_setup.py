@@ -16,10 +16,9 @@ from urllib.parse import urlsplit
 
 import webrtc
 
+from bench.peers.libwebrtc_caller import speak_silence
 from bench.setup_line import open_front
 
-SAMPLE_RATE_HZ = 48_000
-WRITE_MS = 10
 CANDIDATE = re.compile(r"^(a=candidate:\S+ \d+ udp \d+ )127\.0\.0\.1 (\d+)( typ host.*)$", re.MULTILINE | re.IGNORECASE)
 
 
@@ -38,7 +37,7 @@ class Caller:
         self._mark("click")
         call = webrtc.RTCPeerConnection()
         microphone = webrtc.MediaStreamTrackGenerator(webrtc.MediaStreamTrackGeneratorInit(kind="audio"))
-        speaking = asyncio.create_task(_speak(microphone))
+        speaking = asyncio.create_task(speak_silence(microphone))
         try:
             self._listen(call, microphone)
             await call.set_local_description(await call.create_offer())
@@ -120,22 +119,6 @@ def _behind_the_line(answer: str, line: int) -> str:
     moved = CANDIDATE.sub(replace, answer)
     assert fronts, answer
     return moved
-
-
-async def _speak(microphone: webrtc.MediaStreamTrackGenerator) -> None:
-    writer = microphone.writable.get_writer()
-    samples = SAMPLE_RATE_HZ * WRITE_MS // 1000
-    while True:
-        data = webrtc.AudioDataInit(
-            format="s16",
-            sample_rate=SAMPLE_RATE_HZ,
-            number_of_frames=samples,
-            number_of_channels=1,
-            timestamp=0,
-            data=bytes(2 * samples),
-        )
-        await writer.write(webrtc.AudioData(data))
-        await asyncio.sleep(WRITE_MS / 1000)
 
 
 async def _run(arguments: argparse.Namespace) -> None:
