@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import trio
@@ -51,3 +52,18 @@ async def test_the_first_frame_does_not_wait_for_the_last_flight(
         # Its certificate has not been seen: what goes out is silence.
         assert session.timeline.secured is None
         assert [data for data in house.line.inboxes[caller.address] if 128 <= data[0] < 192] != []
+
+
+async def test_the_first_frame_does_not_overtake_the_last_flight(
+    autojump_clock: trio.testing.MockClock, open_house: OpenHouse
+) -> None:
+    """Whoever got it before the Finished would have no keys for it, and hear the next one 20 ms later."""
+    async with open_house(echo) as house:
+        caller = house.caller()
+        # Without DTLS inside of checks the transceiver is the client of the handshake.
+        _, answer = house.answer(re.sub("a=ice-options:[^\r]*", "a=ice-options:trickle", caller.core.offer()))
+        caller.core.apply_answer(answer, trio.current_time())
+        await house.pass_time(0.5, caller)
+        said = house.line.said[caller.address]
+        first_media = next(index for index, data in enumerate(said) if 128 <= data[0] < 192)
+        assert any(32 <= data[0] < 64 for data in said[:first_media])  # DTLS 1.3, encrypted: our last flight

@@ -205,6 +205,8 @@ class Handshakes:
         is_authentic = False
         while self.connection is not None and (event := self.connection.next_event()) is not None:
             if isinstance(event, HandshakeComplete):
+                if self.connection.role is DtlsRole.CLIENT:
+                    self.send(now)  # Our Finished first: nobody can open what overtakes it.
                 self._complete(event, now)
                 is_authentic = True
             elif isinstance(event, ApplicationData):
