@@ -53,11 +53,18 @@ class RtpReceiverStatistics:
 
         RFC 3550 §A.1. An authenticated packet is fit to be played either way: the verdict is about the numbers only.
         """
-        is_counted = self._update_sequence(sequence_number)
-        if is_counted:
-            self.received += 1
-            self._update_jitter(timestamp, now)
-        return is_counted
+        if sequence_number == self._max_sequence + 1 and not self._probation:  # nearly all of them
+            self._max_sequence = sequence_number
+        elif not self._update_sequence(sequence_number):
+            return False
+        self.received += 1
+        # RFC 3550 §A.8: the mean deviation of transit times, smoothed by 1/16; the wrap of timestamps is no deviation.
+        transit = now * self._clock_rate - timestamp
+        if self._transit is not None:
+            deviation = (transit - self._transit + 0x80000000) % 0x100000000 - 0x80000000
+            self._jitter += (abs(deviation) - self._jitter) / 16
+        self._transit = transit
+        return True
 
     def receive_sender_report(self, report: SenderReport, now: float) -> None:
         """Remember when which report came, to be quoted in our report blocks."""
@@ -130,14 +137,6 @@ class RtpReceiverStatistics:
         self._cycles = self.received = 0
         self._expected_before = self._received_before = 0
         self._transit = None
-
-    def _update_jitter(self, timestamp: int, now: float) -> None:
-        # RFC 3550 §A.8: the mean deviation of transit times, smoothed by 1/16; the wrap of timestamps is no deviation.
-        transit = now * self._clock_rate - timestamp
-        if self._transit is not None:
-            deviation = (transit - self._transit + 0x80000000) % 0x100000000 - 0x80000000
-            self._jitter += (abs(deviation) - self._jitter) / 16
-        self._transit = transit
 
 
 @dataclass(slots=True)

@@ -17,6 +17,9 @@ SILENT_PAYLOAD_OCTETS = 40
 """A frame of Opus silence has 3 to 31 octets, one of speech more than these, which are 16 kbit/s. (One of G.711 always
 has more: without the sender's opinion such a call is never idle.)"""
 
+UNSEEN_SHARE = 0.01
+"""After a sign of life no packet is looked at for this share of the limit, by which an idle call may end too early."""
+
 
 class Lifetime:
     """The clock of one call. `deadline` is when to look the next time."""
@@ -29,6 +32,7 @@ class Lifetime:
         self._look_at = inf if idle_limit_s is None else now + idle_limit_s
         self._signs = (0, 0)
         self._last_sign = now
+        self._unseen_until = now
         self._is_over = False
 
     @property
@@ -38,10 +42,11 @@ class Lifetime:
 
     def note_packet(self, packet: RtpPacket, audio_level_extension: int | None, now: float) -> None:
         """One packet of the caller's audio. Costs nothing where there is no limit for idle calls."""
-        if self._idle_limit_s is not None:
+        if self._idle_limit_s is not None and now >= self._unseen_until:
             level = None if audio_level_extension is None else audio_level(packet, audio_level_extension)
             if level[0] if level is not None else len(packet.payload) > SILENT_PAYLOAD_OCTETS:
                 self._last_sign = now
+                self._unseen_until = now + UNSEEN_SHARE * self._idle_limit_s
 
     def why_over(self, now: float) -> tuple[EndReason, str] | None:
         """The reason to end the call now, with words for whoever is attached to it; told once."""
