@@ -12,6 +12,8 @@ MAX_REPORT_BLOCKS = 31
 
 #: Packets that one peer may have in flight out of order before SRTP calls the oldest a replay: 20 s of 20 ms audio.
 SRTP_REPLAY_WINDOW = 1024
+#: The longest packet that is protected or opened. Ethernet takes no longer one, and audio needs a tenth.
+MAX_SRTP_OCTETS = 1500
 #: Synchronisation sources one peer may use in one direction: audio, RED, a few restarts. libsrtp keeps state for each.
 MAX_SRTP_STREAMS = 16
 

@@ -4,6 +4,9 @@
 2. A packet is known by its *index*: the 16-bit sequence number plus a roll-over counter (ROC) that is never sent.
    libsrtp guesses the index, authenticates, and only then believes the guess.
 3. What is kept here beside is who sends: each source costs libsrtp memory that it never gives back.
+4. libsrtp works in place. All packets of the process pass through one piece of memory, and through the functions of
+   libsrtp itself, not through `pylibsrtp.Session`: that has memory of its own for each direction of each call, and
+   takes as long as the cipher. So one thread of a process may use it.
 
 ```
    |<------------- authenticated ------------->|
@@ -15,12 +18,15 @@
 Packets that fail are counted by reason and raised as `SrtpError`: the caller drops them, the session goes on.
 """
 
+from collections.abc import Callable
 from enum import Enum
+from typing import Any
 
-import pylibsrtp
+from pylibsrtp import Policy
+from pylibsrtp._binding import ffi, lib  # type: ignore[import-not-found]  # no stubs for what is written in C
 
 from voicegate.errors import LocalError, PeerError
-from voicegate.rtp.limits import MAX_SRTP_STREAMS, SRTP_REPLAY_WINDOW
+from voicegate.rtp.limits import MAX_SRTP_OCTETS, MAX_SRTP_STREAMS, SRTP_REPLAY_WINDOW
 
 
 class SrtpErrorReason(Enum):
@@ -40,6 +46,10 @@ class SrtpError(PeerError):
     """A protected packet was refused."""
 
 
+class _RefusedError(Exception):
+    """libsrtp did not do it; its reason is the argument."""
+
+
 class _Direction:
     """What both directions have in common: a libsrtp session."""
 
@@ -53,29 +63,50 @@ class _Direction:
         if len(key) != 16 or len(salt) != salt_octets:
             raise LocalError(f"profile {profile:#06x} wants a key of 16 and a salt of {salt_octets} bytes")
         # libsrtp takes them as one block, key first, as RFC 5764 §4.2 exports them.
-        policy = pylibsrtp.Policy(key=key + salt, ssrc_type=ssrc_type, srtp_profile=libsrtp_profile)
+        policy = Policy(key=key + salt, ssrc_type=ssrc_type, srtp_profile=libsrtp_profile)
         policy.window_size = SRTP_REPLAY_WINDOW
-        self._session = pylibsrtp.Session(policy)
+        made = ffi.new("srtp_t *")
+        if status := lib.srtp_create(made, policy._policy):
+            raise LocalError(f"libsrtp makes no session: error {status}")
+        self._owned = ffi.gc(made, _free)
+        self._session = made[0]
+
+    def _process(self, function: Callable[[Any, Any, Any], int], packet: bytes) -> bytes:
+        """What `function` makes of the packet. Raises `_RefusedError`."""
+        length = len(packet)
+        if length > MAX_SRTP_OCTETS:
+            raise _RefusedError(SrtpErrorReason.TOO_LONG)
+        _packet[:length] = packet
+        _length[0] = length
+        status = function(self._session, _memory, _length)
+        if status:
+            raise _RefusedError(_REASONS.get(status, SrtpErrorReason.MALFORMED))
+        done: bytes = _packet[: _length[0]]
+        return done
+
+
+def _free(made: Any) -> None:
+    lib.srtp_dealloc(made[0])
 
 
 class SrtpSender(_Direction):
     """Protects what we send. `profile` is the IANA number: 0x0001 AES128_CM_SHA1_80, 0x0007 AEAD_AES_128_GCM."""
 
     def __init__(self, profile: int, key: bytes, salt: bytes) -> None:
-        super().__init__(profile, key, salt, pylibsrtp.Policy.SSRC_ANY_OUTBOUND)
+        super().__init__(profile, key, salt, Policy.SSRC_ANY_OUTBOUND)
 
     def protect_rtp(self, packet: bytes) -> bytes:
         """One RTP packet, encrypted and with its tag. A number that was used before is a `LocalError`."""
         try:
-            return self._session.protect(packet)
-        except (pylibsrtp.Error, ValueError) as error:
+            return self._process(_protect_rtp, packet)
+        except _RefusedError as error:
             raise LocalError(f"cannot protect this RTP packet of {len(packet)} bytes: {error}") from error
 
     def protect_rtcp(self, packet: bytes) -> bytes:
         """One RTCP datagram, encrypted, with its index and tag."""
         try:
-            return self._session.protect_rtcp(packet)
-        except (pylibsrtp.Error, ValueError) as error:
+            return self._process(_protect_rtcp, packet)
+        except _RefusedError as error:
             raise LocalError(f"cannot protect this RTCP packet of {len(packet)} bytes: {error}") from error
 
 
@@ -83,7 +114,7 @@ class SrtpReceiver(_Direction):
     """Opens what the peer sends. `failures` counts refused packets by reason."""
 
     def __init__(self, profile: int, key: bytes, salt: bytes) -> None:
-        super().__init__(profile, key, salt, pylibsrtp.Policy.SSRC_ANY_INBOUND)
+        super().__init__(profile, key, salt, Policy.SSRC_ANY_INBOUND)
         self.failures = dict.fromkeys(SrtpErrorReason, 0)
         self._sources: set[bytes] = set()
 
@@ -95,9 +126,9 @@ class SrtpReceiver(_Direction):
         if ssrc not in self._sources:
             self._check_room(ssrc)
         try:
-            packet = self._session.unprotect(data)
-        except (pylibsrtp.Error, ValueError) as error:
-            raise self._failure(_REASONS.get(str(error), SrtpErrorReason.MALFORMED), str(error)) from error
+            packet = self._process(_unprotect_rtp, data)
+        except _RefusedError as error:
+            raise self._failure(error.args[0], f"{len(data)} bytes") from error
         self._sources.add(ssrc)
         return packet
 
@@ -109,9 +140,9 @@ class SrtpReceiver(_Direction):
         if ssrc not in self._sources:
             self._check_room(ssrc)
         try:
-            packet = self._session.unprotect_rtcp(data)
-        except (pylibsrtp.Error, ValueError) as error:
-            raise self._failure(_REASONS.get(str(error), SrtpErrorReason.MALFORMED), str(error)) from error
+            packet = self._process(_unprotect_rtcp, data)
+        except _RefusedError as error:
+            raise self._failure(error.args[0], f"{len(data)} bytes") from error
         self._sources.add(ssrc)
         return packet
 
@@ -127,15 +158,24 @@ class SrtpReceiver(_Direction):
 
 #: By IANA number: libsrtp's name of the profile, and the length of its master salt (RFC 5764 §4.1.2, RFC 7714 §12).
 _SUITES = {
-    0x0001: (pylibsrtp.Policy.SRTP_PROFILE_AES128_CM_SHA1_80, 14),
-    0x0007: (pylibsrtp.Policy.SRTP_PROFILE_AEAD_AES_128_GCM, 12),
+    0x0001: (Policy.SRTP_PROFILE_AES128_CM_SHA1_80, 14),
+    0x0007: (Policy.SRTP_PROFILE_AEAD_AES_128_GCM, 12),
 }
 
-#: pylibsrtp tells errors apart by text only.
+#: By the number that libsrtp gives them (srtp_err_status_t).
 _REASONS = {
-    "authentication failure": SrtpErrorReason.AUTHENTICATION_FAILED,
-    "replay check failed (bad index)": SrtpErrorReason.REPLAYED,
-    "replay check failed (index too old)": SrtpErrorReason.TOO_OLD,
-    "can't use key any more": SrtpErrorReason.KEY_EXHAUSTED,
-    "packet is too long": SrtpErrorReason.TOO_LONG,
+    7: SrtpErrorReason.AUTHENTICATION_FAILED,
+    9: SrtpErrorReason.REPLAYED,
+    10: SrtpErrorReason.TOO_OLD,
+    15: SrtpErrorReason.KEY_EXHAUSTED,
 }
+
+_TRAILER_OCTETS = 148
+"""What libsrtp may append at most: a tag, an identifier of the key, and the index of RTCP."""
+
+_memory = ffi.new("char[]", MAX_SRTP_OCTETS + _TRAILER_OCTETS)
+_packet = ffi.buffer(_memory)
+_length = ffi.new("int *")
+
+_protect_rtp, _protect_rtcp = lib.srtp_protect, lib.srtp_protect_rtcp
+_unprotect_rtp, _unprotect_rtcp = lib.srtp_unprotect, lib.srtp_unprotect_rtcp
