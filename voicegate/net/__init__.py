@@ -14,7 +14,7 @@
 
 from voicegate.net.alarm import Alarm
 from voicegate.net.child import ControlChannel, run_child
-from voicegate.net.collector import keep_collector_off
+from voicegate.net.collector import LITTLE_AT_A_TIME, keep_collector_off
 from voicegate.net.control import ChannelClosedError, ControlError, ControlRefusal
 from voicegate.net.metrics import Counter, Gauge, Histogram, MetricsRegistry, Snapshot, merge, render
 from voicegate.net.mmsg import Memory, ReceiveBatch, SendBatch, pack_name, unpack_name
@@ -32,6 +32,7 @@ from voicegate.net.simnet import LinkConditions, SimNet, SimPort
 from voicegate.net.timers import TimerHeap, TimerOwner
 
 __all__ = [
+    "LITTLE_AT_A_TIME",
     "Address",
     "Alarm",
     "ChannelClosedError",

@@ -6,7 +6,15 @@ import trio
 
 from voicegate.agents import load_agent
 from voicegate.config import tls_context
-from voicegate.net import Alarm, ControlChannel, DatagramPort, MetricsRegistry, keep_collector_off, run_child
+from voicegate.net import (
+    LITTLE_AT_A_TIME,
+    Alarm,
+    ControlChannel,
+    DatagramPort,
+    MetricsRegistry,
+    keep_collector_off,
+    run_child,
+)
 from voicegate.routing import FleetKeys
 from voicegate.signaling import (
     Access,
@@ -80,7 +88,7 @@ async def serve(control: ControlChannel) -> None:
         await nursery.start(partial(signaling.serve, control.sockets["signal"], tls=tls))
         await nursery.start(partial(http.serve, control.sockets["http"], tls=tls))
         await nursery.start(internal.serve, control.sockets["peer"])
-        keep_collector_off()
+        keep_collector_off(LITTLE_AT_A_TIME)
         control.ready()
         await control.stop_requested.wait()
         own.end_all(EndReason.SHUTDOWN)
