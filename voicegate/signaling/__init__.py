@@ -34,7 +34,7 @@ from voicegate.signaling.peer_client import PeerClient
 from voicegate.signaling.peer_server import PeerApplication, PeerSockets
 from voicegate.signaling.realtime_sockets import RealtimeSockets
 from voicegate.signaling.steering import Choice, Ingress, Location, Origin, Steering, parse_ingresses
-from voicegate.signaling.templates import CompletedCall, Completion, TemplateRequest
+from voicegate.signaling.templates import CompletedCall, Completion, TemplateRequest, Withdrawal
 from voicegate.signaling.tokens import TokenMint
 from voicegate.signaling.websocket import SignalingServer
 from voicegate.signaling.wire_call import WireCall
@@ -77,6 +77,7 @@ __all__ = [
     "TokenMint",
     "TooManyCallsError",
     "WireCall",
+    "Withdrawal",
     "origin_of",
     "parse_api_keys",
     "parse_ingresses",
