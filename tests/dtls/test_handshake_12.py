@@ -371,6 +371,7 @@ def set_field(name: str, value: object) -> Callable[[ClientHello], None]:
     ("change", "reason", "alert"),
     [
         (drop(ExtensionType.EXTENDED_MASTER_SECRET), DtlsReason.MISSING_EXTENDED_MASTER_SECRET, 40),
+        (put(ExtensionType.EXTENDED_MASTER_SECRET, b"x"), DtlsReason.MALFORMED, 50),
         (drop(ExtensionType.USE_SRTP), DtlsReason.MISSING_USE_SRTP, 40),
         (put(ExtensionType.USE_SRTP, ext.UseSrtp([2, 8]).serialize()), DtlsReason.NO_COMMON_SRTP_PROFILE, 40),
         (put(ExtensionType.USE_SRTP, b"\x00"), DtlsReason.MALFORMED, 50),

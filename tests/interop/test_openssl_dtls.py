@@ -35,7 +35,11 @@ LIMIT_S = 20.0
 
 OURS = Certificate.generate()
 THEIRS = Certificate.generate()
-NAMES = {SrtpProfile.AES128_CM_SHA1_80: "SRTP_AES128_CM_SHA1_80", SrtpProfile.AEAD_AES_128_GCM: "SRTP_AEAD_AES_128_GCM"}
+NAMES = {
+    SrtpProfile.AES128_CM_SHA1_80: "SRTP_AES128_CM_SHA1_80",
+    SrtpProfile.AEAD_AES_128_GCM: "SRTP_AEAD_AES_128_GCM",
+    SrtpProfile.AEAD_AES_256_GCM: "SRTP_AEAD_AES_256_GCM",
+}
 EVERY_PROFILE = pytest.mark.parametrize("profile", list(SrtpProfile), ids=lambda profile: profile.name)
 
 
