@@ -29,7 +29,7 @@ from voicegate.dtls import (
 )
 from voicegate.dtls.certificate import parse_peer_public_key
 from voicegate.dtls.code_points import DTLS_1_2, ContentType, ExtensionType, HandshakeType
-from voicegate.dtls.dtls13.acknowledgement import Acknowledgement, RecordNumber
+from voicegate.dtls.dtls13.acknowledgement import Acknowledgement, ReceivedRecords, RecordNumber
 from voicegate.dtls.handshake import Handshake
 from voicegate.dtls.key_exchange import available_groups
 from voicegate.dtls.limits import CLOSE_AFTER_RECORDS, KEY_UPDATE_AFTER_RECORDS
@@ -659,6 +659,20 @@ def test_a_hello_robbed_of_dtls_1_3_is_noticed_by_the_client(make_pair: MakePair
 
 
 @pytest.mark.rfc("8446", "4.1.3")
+@pytest.mark.parametrize("mark", [b"DOWNGRD\x00", b"DOWNGRD\x01"])
+def test_either_mark_counts_and_only_for_a_client_that_offered_more(
+    make_pair: MakePair, wire: Wire, mark: bytes
+) -> None:
+    for versions, state in ((BOTH, ConnectionState.CLOSED), ([DtlsVersion.DTLS_1_2], ConnectionState.HANDSHAKE)):
+        pair = make_pair({"versions": versions}, {"versions": [DtlsVersion.DTLS_1_2]})
+        pair.client.start(0.0)
+        pair.to_server(pair.from_client())
+        marked = server_hello(lambda hello: setattr(hello, "random", hello.random[:-8] + mark))
+        pair.to_client(wire.rewrite(pair.from_server(), HandshakeType.SERVER_HELLO, marked)[:1])
+        assert pair.client.state is state
+
+
+@pytest.mark.rfc("8446", "4.1.3")
 def test_the_mark_is_for_servers_that_could_do_more(make_pair: MakePair, wire: Wire) -> None:
     for versions, marked in ((BOTH, True), ([DtlsVersion.DTLS_1_2], False)):
         pair = make_pair({"versions": [DtlsVersion.DTLS_1_2]}, {"versions": versions})
@@ -698,18 +712,90 @@ def test_only_what_was_lost_is_said_again(make_pair: MakePair) -> None:
     assert completion(pair.client_events)
 
 
-def test_a_client_that_waits_for_the_rest_asks_again_and_again(make_pair: MakePair) -> None:
+@pytest.mark.parametrize("pieces", [1, 2], ids=["ServerHello alone", "a little more"])
+def test_a_client_that_waits_for_the_rest_asks_again_and_again(make_pair: MakePair, pieces: int) -> None:
     pair = make_pair(mtu=200, round_trip_s=0.1)
     pair.client.start(0.0)
     pair.to_server(pair.from_client())
-    pair.to_client(pair.from_server()[:2])
+    pair.to_client(pair.from_server()[:pieces])
     times = []
     for _ in range(4):
         timeout = pair.client.next_timeout()
         assert timeout is not None
         times.append(round(timeout * 1000))
+        pair.client.handle_timeout(timeout)
         assert len(pair.from_client(timeout)) == 1
     assert times == [50, 150, 350, 750]
+    # What came of the answer says that the hello arrived.
+    assert pair.client.statistics.retransmitted_flights == 0
+
+
+def acknowledged(pair: Pair, datagrams: list[bytes]) -> list[RecordNumber]:
+    """What an acknowledgement of the server names, read with the client's keys."""
+    (record,) = (record for datagram in datagrams for record in pair.client._records.receive(datagram))
+    assert record.content_type == ContentType.ACK
+    return Acknowledgement.parse(record.payload).numbers
+
+
+@pytest.mark.rfc("9147", "7.1")
+def test_a_server_that_holds_a_piece_of_the_last_flight_asks_for_the_rest_alone(make_pair: MakePair) -> None:
+    pair = make_pair(mtu=200, round_trip_s=0.1)
+    pair.client.start(0.0)
+    pair.to_server(pair.from_client())
+    pair.to_client(pair.from_server())
+    pair.to_server(pair.from_client()[:1])
+    # Any number of forged plaintext records keep nothing out of the list.
+    for number in range(200):
+        forged = HandshakeFragment(HandshakeType.CERTIFICATE, 200, 1, number, b"?")
+        pair.to_server([Record(ContentType.HANDSHAKE, DTLS_1_2, 0, number, forged.serialize()).serialize()])
+    assert pair.from_server(0.049) == []
+    assert acknowledged(pair, pair.from_server(0.05)) == [RecordNumber(2, 0)]
+    pair.server.handle_timeout(0.2)
+    assert pair.server.statistics.retransmitted_flights == 0
+
+
+@pytest.mark.rfc("9147", "7")
+def test_a_record_of_which_anything_was_thrown_away_is_not_acknowledged(connected: Pair) -> None:
+    client = connected.client
+    update = HandshakeFragment(HandshakeType.NEW_SESSION_TICKET, 40, 6, 0, bytes(4))
+    too_far_ahead = HandshakeFragment(HandshakeType.NEW_SESSION_TICKET, 4, 30, 0, bytes(4))
+    for fragments, is_named in (([update, too_far_ahead], False), ([update], True)):
+        payload = b"".join(fragment.serialize() for fragment in fragments)
+        number = RecordNumber(3, client._records.next_sequence_number(3))
+        connected.to_server([client._records.seal(3, ContentType.HANDSHAKE, payload)])
+        answer = connected.from_server()
+        assert (number in acknowledged(connected, answer) if answer else False) is is_named
+
+
+@pytest.mark.rfc("9147", "7")
+def test_an_acknowledgement_fits_its_room_and_names_the_newest_in_order() -> None:
+    received = ReceivedRecords()
+    for number in (5, 1, 4, 2, 3):
+        received.note(2, number)
+    content = received.take(0.0, 2 + 3 * 16 + 15, again=False)
+    assert Acknowledgement.parse(content).numbers == [RecordNumber(2, number) for number in (2, 3, 4)]
+
+
+@pytest.mark.rfc("9147", "7.2")
+def test_an_empty_acknowledgement_brings_the_whole_flight(make_pair: MakePair) -> None:
+    pair = make_pair(mtu=200, round_trip_s=0.1)
+    pair.client.start(0.0)
+    pair.to_server(pair.from_client())
+    flight = pair.from_server()
+    pair.to_client(flight[:1])
+    empty = pair.client._records.seal(2, ContentType.ACK, Acknowledgement([]).serialize())
+    pair.to_server([empty], 0.15)
+    assert len(pair.from_server(0.15)) == len(flight)
+
+
+def test_a_malformed_acknowledgement_is_dropped_and_counted(make_pair: MakePair) -> None:
+    pair = make_pair(mtu=200)
+    pair.client.start(0.0)
+    pair.to_server(pair.from_client())
+    pair.to_client(pair.from_server()[:1])
+    pair.to_server([pair.client._records.seal(2, ContentType.ACK, b"\x00\x08" + bytes(8))])
+    assert pair.server.statistics.unexpected_records == 1
+    assert pair.server_events == pair.from_server() == []
 
 
 @pytest.mark.rfc("9147", "7.1")
