@@ -176,8 +176,10 @@ def test_a_key_that_met_too_many_forgeries_is_not_tried_again(monkeypatch: pytes
 
 def test_once_the_handshake_is_over_nothing_waits_for_keys() -> None:
     records = layer(AES)
+    assert received(records, second_opinion(AES, 2, 0, b"early\x16")) == []
+    assert len(records._future) == 1
     records.forget_plaintext()
-    assert received(records, second_opinion(AES, 2, 0, b"two\x16")) == []
+    assert received(records, second_opinion(AES, 2, 1, b"late\x16")) == []
     assert (records._future, records.statistics.unknown_epoch_records) == ([], 1)
 
 

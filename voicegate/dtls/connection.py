@@ -101,8 +101,9 @@ class DtlsConnection:
 
     `peer_fingerprints` may be empty and told later; `srtp_profiles` are ours, most wanted first, or none for a
     connection without media; `round_trip_s` is what ICE measured; no datagram is longer than `mtu` bytes, none of the
-    handshake than `handshake_mtu` where it travels inside of something else. `versions`, `groups` and `cipher_suites`
-    are ours, most wanted first; groups that this machine's library lacks are left out.
+    handshake than `handshake_mtu` where it travels inside of something else. `groups` and `cipher_suites` are ours,
+    most wanted first; groups that this machine's library lacks are left out. Of `versions` the best common one is
+    chosen, whatever their order: a worse one is what an attacker wants.
     """
 
     def __init__(  # noqa: PLR0913 - each is a separate fact of signalling or of the path
@@ -134,7 +135,7 @@ class DtlsConnection:
             self._identity,
             tuple(srtp_profiles),
             random_bytes,
-            tuple(versions),
+            tuple(version for version in EVERY_VERSION if version in versions),
             our_groups,
             tuple(cipher_suites),
         )
@@ -218,9 +219,9 @@ class DtlsConnection:
         transport.outgoing.append(self._records.seal(transport.write_epoch, ContentType.APPLICATION_DATA, data))
 
     def _mind_worn_keys(self, now: float) -> None:
-        """RFC 9147 §4.5.3: a key is for so many records, whatever is in them."""
+        """RFC 9147 §4.5.3: a key is for so many records, whatever is in them. DTLS 1.2 has one key and no other."""
         sealed = self._records.next_sequence_number(self._transport.write_epoch)
-        if sealed < KEY_UPDATE_AFTER_RECORDS or not isinstance(self._handshake, Handshake13):
+        if sealed < KEY_UPDATE_AFTER_RECORDS:
             return
         if sealed < CLOSE_AFTER_RECORDS:
             self.update_keys(now)

@@ -221,6 +221,7 @@ class RecordLayer:
     def forget_plaintext(self) -> None:
         """After the handshake nothing unauthenticated is of interest any more."""
         self._read.pop(0, None)
+        self._future.clear()
 
     def _open(self, record: Record) -> bool:
         """Check and open in place; False when the record is dropped or has to wait."""
