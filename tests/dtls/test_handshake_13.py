@@ -1012,6 +1012,14 @@ def test_a_client_may_not_send_tickets(connected: Pair) -> None:
     assert failure(connected.server_events)[0] is DtlsReason.UNEXPECTED_MESSAGE
 
 
+@pytest.mark.rfc("9147", "8")
+def test_a_key_update_under_the_keys_of_the_handshake_is_none(connected: Pair) -> None:
+    connected.client._transport.write_epoch = 2
+    insider(connected, "client", HandshakeType.KEY_UPDATE, b"\x00")
+    assert connected.server.statistics.key_updates == 0
+    assert connected.server_events == []
+
+
 def test_data_under_the_keys_of_the_handshake_is_dropped(connected: Pair) -> None:
     datagram = connected.client._records.seal(2, ContentType.APPLICATION_DATA, b"wrong epoch")
     connected.to_server([datagram])

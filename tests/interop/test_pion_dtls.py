@@ -38,7 +38,7 @@ BUILD_LIMIT_S = 120.0
 
 
 @pytest.fixture(scope="session")
-def pion(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def pion(isolated: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The program, made from its source. Its modules come from Go's own cache: `tools/setup.py` saw to them."""
     go = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
     if go is None:

@@ -134,9 +134,11 @@ class Reassembler:
 
     def next_message(self, *epochs: int) -> HandshakeMessage | None:
         """The message whose turn it is, if it is whole and came in one of `epochs`."""
-        candidates = (self._partial.get((epoch, self.next_message_seq)) for epoch in epochs)
-        partial = next((partial for partial in candidates if partial is not None and not partial.gaps), None)
-        if partial is None:
+        for epoch in epochs:
+            partial = self._partial.get((epoch, self.next_message_seq))
+            if partial is not None and not partial.gaps:
+                break
+        else:
             return None
         message = HandshakeMessage(partial.msg_type, self.next_message_seq, bytes(partial.body))
         self.next_message_seq += 1
