@@ -4,7 +4,8 @@
      │                                         │
      ▼                                         ▼
     .venv + voicegate                         .venv + voicegate[test] + Debian's chromium, openssl, …
-                                               and the stock browser SDK from npm
+                                               and the stock browser SDK from npm;
+                                               pion/dtls where Go is present
      └──── written down in .venv/.ready-run    └──── written down in .venv/.ready-test
 
 A stamp names the place, the Python and the `pyproject.toml` it was made for. While it fits, nothing here starts pip or
@@ -51,6 +52,7 @@ def main(purpose: str) -> None:
     if purpose == "test":
         install_programs()
         install_sdk()
+        fetch_pion()
 
 
 def install_packages(purpose: str) -> None:
@@ -112,6 +114,23 @@ def install_sdk() -> None:
     (archive,) = folder.glob("*.tgz")
     shutil.unpack_archive(archive, folder)
     stamp.write_text(NPM_PACKAGE, encoding="utf-8")
+
+
+def fetch_pion() -> None:
+    """The modules of the Go peer. Nothing depends on them but its test, which is skipped where there is no Go."""
+    go = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
+    folder = ROOT / "tests" / "interop" / "peers" / "pion"
+    stamp = VENV / ".ready-pion"
+    wanted = [hashlib.sha256((folder / "go.sum").read_bytes()).hexdigest()]
+    if go is None or read_stamp(stamp) == wanted:
+        return
+    say("getting pion/dtls (once)")
+    try:
+        run([go, "-C", str(folder), "mod", "download"], "cannot get pion/dtls: its test will be skipped")
+    except Unavailable as reason:
+        say(str(reason))
+    else:
+        stamp.write_text("\n".join(wanted), encoding="utf-8")
 
 
 def run(command: list[str], otherwise: str) -> None:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import math
+import socket
 import subprocess
 import sys
 import wave
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
+
+from tests.interop.dtls_command import DtlsCommand
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SAMPLE_RATE = 48_000
@@ -50,6 +53,24 @@ def run_peer(isolated: None, tmp_path: Path) -> RunPeer:
         return json.loads(finished.stdout), read_channels(recording)
 
     return run
+
+
+@pytest.fixture
+def udp() -> Iterator[socket.socket]:
+    """A socket of ours on loopback that does not wait long."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+        udp.bind(("127.0.0.1", 0))
+        udp.settimeout(0.02)
+        yield udp
+
+
+@pytest.fixture
+def peers() -> Iterator[list[DtlsCommand]]:
+    """Processes to stop when the test is over."""
+    running: list[DtlsCommand] = []
+    yield running
+    for peer in running:
+        peer.stop()
 
 
 def read_channels(path: Path) -> list[Samples]:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 V13, V12 = DtlsVersion.DTLS_1_3, DtlsVersion.DTLS_1_2
 CLIENT, SERVER = DtlsRole.CLIENT, DtlsRole.SERVER
-GCM, SHA1 = SrtpProfile.AEAD_AES_128_GCM, SrtpProfile.AES128_CM_SHA1_80
+GCM, GCM_256, SHA1 = SrtpProfile.AEAD_AES_128_GCM, SrtpProfile.AEAD_AES_256_GCM, SrtpProfile.AES128_CM_SHA1_80
 X25519, P256, MLKEM = NamedGroup.X25519, NamedGroup.SECP256R1, NamedGroup.X25519MLKEM768
 
 CHACHA20 = CipherSuite.TLS_CHACHA20_POLY1305_SHA256
@@ -66,6 +66,8 @@ CELLS = [
     Cell("wrtc", V13, SERVER, GCM, P256),
     Cell("wrtc", V13, CLIENT, GCM, None, CHACHA20),
     Cell("wrtc", V13, SERVER, GCM, None, CHACHA20),
+    Cell("wrtc", V13, CLIENT, GCM_256, None),
+    Cell("wrtc", V13, SERVER, GCM_256, None),
     Cell("wrtc", V12, CLIENT, GCM, None),
     Cell("wrtc", V12, CLIENT, GCM, None, CHACHA20_12),
     Cell("wrtc", V12, SERVER, GCM, None, CHACHA20_12),
@@ -114,6 +116,9 @@ def test_the_stacks_agree(cell: Cell, isolated: None, tmp_path: Path, rows: list
     assert outcome.version == cell.version.value
     assert outcome.srtp is not None
     assert outcome.srtp.profile is cell.profile
+    # The peer's voice is opened with the keys that we exported.
+    assert endpoint.opened_packets > 0
+    assert endpoint.refused_packets == 0
     assert outcome.key_exchange == (cell.group or X25519).name
     assert outcome.cipher_suite == (cell.suite.name if cell.suite else outcome.cipher_suite)
     if cell.version is V13:
