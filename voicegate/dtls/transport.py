@@ -41,7 +41,11 @@ _PARTIAL_FLIGHT_PATIENCE = 0.25
 
 @dataclass(slots=True)
 class HandshakeTransport:
-    """The handshake's side of the record layer. `outgoing` holds the datagrams that wait to be sent."""
+    """The handshake's side of the record layer. `outgoing` holds the datagrams that wait to be sent.
+
+    `answered_within_s` is the shortest time from a flight's first transmission to its answer: a round trip, or more
+    than that where something was lost.
+    """
 
     records: RecordLayer
     timer: RetransmissionTimer
@@ -49,10 +53,12 @@ class HandshakeTransport:
     statistics: DtlsStatistics
     outgoing: list[bytes] = field(default_factory=list)
     write_epoch: int = 0
+    answered_within_s: float | None = None
     _reassembler: Reassembler = field(default_factory=Reassembler)
     _received: ReceivedRecords = field(default_factory=ReceivedRecords)
     _next_send_seq: int = 0
     _flight: Flight | None = None
+    _flight_first_sent_at: float = 0.0
     _flight_sent_at: float = 0.0
     _flight_transmissions: int = 0
     _flight_answers_seq: int = 0
@@ -72,6 +78,7 @@ class HandshakeTransport:
         self._flight = Flight(parts)
         self._flight_answers_seq = self._reassembler.next_message_seq
         self._flight_transmissions = 0
+        self._flight_first_sent_at = now
         # RFC 9147 §7.1: what answers a flight acknowledges it. After the handshake nothing answers anything.
         if not self._is_finished:
             self._received.clear()
@@ -126,7 +133,7 @@ class HandshakeTransport:
     def next_message(self, epoch: int, now: float) -> HandshakeMessage | None:
         """The peer's next message, if it is whole and came in `epoch`."""
         message = self._reassembler.next_message(epoch)
-        if message is not None:
+        if message is not None and not self._is_finished:
             self._measure_round_trip(now)
         return message
 
@@ -230,6 +237,11 @@ class HandshakeTransport:
         self._received.arm(now, _PARTIAL_FLIGHT_PATIENCE * self.timer.initial_interval_s)
 
     def _measure_round_trip(self, now: float) -> None:
+        if self._flight_transmissions == 0:
+            return
+        took_s = now - self._flight_first_sent_at
+        if self.answered_within_s is None or took_s < self.answered_within_s:
+            self.answered_within_s = took_s
         # An answer to a flight that was sent once measures the round trip; after a repeat nobody knows which was meant.
         if self.timer.round_trip_s is None and self._flight_transmissions == 1:
             self.timer.round_trip_s = now - self._flight_sent_at

@@ -101,6 +101,10 @@ class DataChannels:
         """Send INIT. Both sides may; a side that does not is found by the peer's."""
         self._association.start(now)
 
+    def expect_round_trip(self, round_trip_s: float, now: float) -> None:
+        """ICE or DTLS measured the path, at any time before we have: then a first loss is noticed soon."""
+        self._association.expect_round_trip(round_trip_s, now)
+
     @property
     def local_init(self) -> bytes:
         """Our INIT chunk for `a=sctp-init`."""

@@ -17,7 +17,7 @@ from voicegate.sctp.chunks import ChunkType, Init, serialize_error, serialize_sh
 from voicegate.sctp.cookie import Cookie
 from voicegate.sctp.errors import CAUSE_FOR, CauseCode, SctpError, SctpReason
 from voicegate.sctp.events import AssociationEvent, AssociationLost, AssociationUp
-from voicegate.sctp.limits import COOKIE_LIFE_S
+from voicegate.sctp.limits import COOKIE_LIFE_S, EVEN_SETUP_REPEATS, MINIMUM_SETUP_TIMEOUT_S, SETUP_PATIENCE
 from voicegate.sctp.outbox import Outbox
 from voicegate.sctp.packet import chunk, packet_start
 from voicegate.sctp.receiving import Inbound
@@ -58,6 +58,8 @@ class AssociationSetup:
         # T1 repeats INIT or COOKIE-ECHO, T2 SHUTDOWN or SHUTDOWN-ACK: never both, so it is one timer.
         self._handshake_deadline: float | None = None
         self._handshake_attempts = 0
+        self._handshake_sent_at = 0.0
+        self._handshake_timeout_s = settings.initial_rto_s
         self._heartbeat_deadline: float | None = None
         self._heartbeat_sent: float | None = None
 
@@ -69,6 +71,16 @@ class AssociationSetup:
             self.state = _S.COOKIE_WAIT
             self._handshake_attempts = 0
             self._send_handshake(now)
+
+    def expect_round_trip(self, round_trip_s: float, now: float) -> None:
+        """What ICE or DTLS measured: nothing of ours waits for the first answer as if the path were unknown."""
+        self._outbound.rto.expect(round_trip_s)
+        wanted_s = min(SETUP_PATIENCE * round_trip_s, self._settings.initial_rto_s)
+        self._handshake_timeout_s = max(wanted_s, MINIMUM_SETUP_TIMEOUT_S)
+        if self._handshake_deadline is not None:
+            # An INIT that left before that was known.
+            repeat_at = max(self._handshake_sent_at + self._handshake_timeout_s, now)
+            self._handshake_deadline = min(self._handshake_deadline, repeat_at)
 
     @property
     def local_init(self) -> bytes:
@@ -188,9 +200,10 @@ class AssociationSetup:
 
     def _send_handshake(self, now: float) -> None:
         """Say, or say again, what this state says until it is answered; the timer runs from here."""
-        settings = self._settings
-        timeout = min(settings.initial_rto_s * 2**self._handshake_attempts, settings.maximum_rto_s)
-        self._handshake_deadline = now + timeout
+        doublings = max(self._handshake_attempts + 1 - EVEN_SETUP_REPEATS, 0)
+        timeout_s = min(self._handshake_timeout_s * 2**doublings, self._settings.maximum_rto_s)
+        self._handshake_sent_at = now
+        self._handshake_deadline = now + timeout_s
         self._send_handshake_chunk()
 
     def _send_handshake_chunk(self) -> None:

@@ -68,6 +68,10 @@ class Channels:
         self._controllers: dict[int, EventChannel] = {}
         call.carry_messages(self._send_message)
 
+    def expect_round_trip(self, round_trip_s: float, now: float) -> None:
+        """How long DTLS has seen an answer take."""
+        self._sctp.expect_round_trip(round_trip_s, now)
+
     def knock(self, now: float) -> None:
         """There are keys to send with, and it is not known yet who can read it: INIT may leave, and nothing else."""
         if self._plan.peer_init is None:

@@ -398,6 +398,9 @@ class Session:
             # RFC 8832 §6: the DTLS client's channels have even numbers.
             role = Role.CLIENT if self._parameters.dtls_role is DtlsRole.CLIENT else Role.SERVER
             self._channels = Channels(self.call, role, plan, self._around.random_bytes, self._wake)
+        dtls = self._handshakes.connection
+        if dtls is not None and dtls.round_trip_s is not None:
+            self._channels.expect_round_trip(dtls.round_trip_s, now)
         self._serve_channels(self._channels.start if self._handshakes.is_trusted else self._channels.knock, now)
 
     def receive_application_data(self, data: bytes, now: float) -> None:
