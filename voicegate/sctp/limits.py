@@ -98,8 +98,8 @@ INITIAL_RTO_S = 0.5
 SETUP_PATIENCE = 1.5
 MINIMUM_SETUP_TIMEOUT_S = 0.05
 
-# Repeats of them before the distance doubles (as TCP does for SYN in Linux, tcp_syn_linear_timeouts): they are small, and
-# a lost one says more of luck than of congestion when nothing else has been sent.
+# Repeats of them before the distance doubles (as TCP does for SYN in Linux, tcp_syn_linear_timeouts): they are small,
+# and a lost one says more of luck than of congestion when nothing else has been sent.
 EVEN_SETUP_REPEATS = 3
 
 # Below dcSCTP's 0.4 s: our last chunk asks for an immediate SACK, so the peer's delay (at most 0.2 s) is seldom in it.

@@ -19,7 +19,7 @@ from voicegate.sctp.errors import CAUSE_FOR, CauseCode, SctpError, SctpReason
 from voicegate.sctp.events import AssociationEvent, AssociationLost, AssociationUp
 from voicegate.sctp.limits import COOKIE_LIFE_S, EVEN_SETUP_REPEATS, MINIMUM_SETUP_TIMEOUT_S, SETUP_PATIENCE
 from voicegate.sctp.outbox import Outbox
-from voicegate.sctp.packet import chunk, packet_start
+from voicegate.sctp.packet import CHUNK_HEADER_BYTES, chunk, packet_start
 from voicegate.sctp.receiving import Inbound
 from voicegate.sctp.sending import Outbound
 from voicegate.sctp.settings import SctpSettings
@@ -29,6 +29,9 @@ from voicegate.sctp.statistics import SctpStatistics
 from voicegate.sctp.stream_reset import StreamReset
 
 _S = AssociationState
+
+# How dcSCTP begins its cookies; the two digits behind it are a version.
+DCSCTP_COOKIE = b"dcSCTP"
 
 
 class AssociationSetup:
@@ -71,6 +74,15 @@ class AssociationSetup:
             self.state = _S.COOKIE_WAIT
             self._handshake_attempts = 0
             self._send_handshake(now)
+
+    @property
+    def peer_is_dcsctp(self) -> bool:
+        """Whether the cookie in the peer's INIT-ACK is one of dcSCTP, the engine of libwebrtc and of Firefox.
+
+        RFC 9260 §5.1.3 leaves the form of a cookie to whoever makes it, so this proves nothing: it is a hint, like the
+        name of a browser in HTTP.
+        """
+        return self._cookie_echo.startswith(DCSCTP_COOKIE, CHUNK_HEADER_BYTES)
 
     def expect_round_trip(self, round_trip_s: float, now: float) -> None:
         """What ICE or DTLS measured: nothing of ours waits for the first answer as if the path were unknown."""

@@ -140,6 +140,7 @@ class Session:
             "sped": self._sped is not None and self._sped.statistics.carried_in > 0,
             "snap": plan is not None and plan.peer_init is not None,
             "dcid": plan is not None and plan.events_id is not None,
+            "early events": self._channels is not None and self._channels.was_early,
         }
         return [name for name, is_used in used.items() if is_used]
 
