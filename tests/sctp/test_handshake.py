@@ -135,6 +135,24 @@ def test_with_a_known_round_trip_the_first_message_is_repaired_soon(
     assert server.round_trip_s == pytest.approx(0.16)
 
 
+@pytest.mark.parametrize("answer", ["nothing", "data", "its own COOKIE-ACK"])
+def test_a_cookie_ack_is_repeated_until_the_peer_shows_that_it_is_up(make_forger: MakeForger, answer: str) -> None:
+    """Browsers ask for a lost one only after a second."""
+    forger = make_forger()
+    forger.victim.expect_round_trip(0.1, 0.0)
+    forger.connect()
+    if answer == "data":
+        forger.say(forger.data(0))
+    elif answer == "its own COOKIE-ACK":
+        forger.say(chunk(ChunkType.COOKIE_ACK, 0))
+    acknowledged = []
+    while (timeout := forger.victim.next_timeout()) is not None:
+        forger.now = timeout
+        forger.victim.handle_timeout(forger.now)
+        acknowledged += [forger.now for kind, _ in forger.hear() if kind == ChunkType.COOKIE_ACK]
+    assert acknowledged == (pytest.approx([0.15, 0.3]) if answer == "nothing" else [])
+
+
 def test_established_from_signalling(make_channels: MakeChannels, make_line: MakeLine) -> None:
     client, server = make_channels()
     assert len(client.local_init) == int.from_bytes(client.local_init[2:4], "big")

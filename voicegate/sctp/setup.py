@@ -17,7 +17,7 @@ from voicegate.sctp.chunks import ChunkType, Init, serialize_error, serialize_sh
 from voicegate.sctp.cookie import Cookie
 from voicegate.sctp.errors import CAUSE_FOR, CauseCode, SctpError, SctpReason
 from voicegate.sctp.events import AssociationEvent, AssociationLost, AssociationUp
-from voicegate.sctp.limits import COOKIE_LIFE_S, EVEN_SETUP_REPEATS, MINIMUM_SETUP_TIMEOUT_S, SETUP_PATIENCE
+from voicegate.sctp.limits import COOKIE_ACK_REPEATS, COOKIE_LIFE_S, EVEN_SETUP_REPEATS, MINIMUM_SETUP_TIMEOUT_S, SETUP_PATIENCE
 from voicegate.sctp.outbox import Outbox
 from voicegate.sctp.packet import CHUNK_HEADER_BYTES, chunk, packet_start
 from voicegate.sctp.receiving import Inbound
@@ -62,6 +62,8 @@ class AssociationSetup:
         self._handshake_deadline: float | None = None
         self._handshake_attempts = 0
         self._handshake_sent_at = 0.0
+        self._cookie_ack_deadline: float | None = None
+        self._acknowledged_cookies = 0
         self._handshake_timeout_s = settings.initial_rto_s
         self._heartbeat_deadline: float | None = None
         self._heartbeat_sent: float | None = None
@@ -177,9 +179,25 @@ class AssociationSetup:
             self._meet(cookie.peer)
         if self.state in SETUP_STATES:
             self._come_up(now)
+            self._acknowledged_cookies = 0
+            self._acknowledge_cookie(now)
+        else:
+            self._outbox.add(chunk(ChunkType.COOKIE_ACK, 0))
+
+    def _acknowledge_cookie(self, now: float) -> None:
+        """Say COOKIE-ACK, and say it again as long as the peer does not show that it is up, a few times.
+
+        If one is lost the peer asks for it by itself, but browsers do so after a whole second. One too many is ignored
+        (RFC 9260 §5.2.5).
+        """
         self._outbox.add(chunk(ChunkType.COOKIE_ACK, 0))
+        self._acknowledged_cookies += 1
+        self._cookie_ack_deadline = None
+        if self._acknowledged_cookies <= COOKIE_ACK_REPEATS:
+            self._cookie_ack_deadline = now + self._handshake_timeout_s
 
     def _receive_cookie_ack(self, value: bytes, now: float) -> None:
+        self._cookie_ack_deadline = None
         if self.state is _S.COOKIE_ECHOED:
             self._come_up(now)
         else:
@@ -245,6 +263,7 @@ class AssociationSetup:
         self.state = _S.ENDED
         self._events.append(event)
         self._outbox.forget_control()
+        self._cookie_ack_deadline = None
         # Nothing of it is needed any more, and the owner may keep us for a while.
         self._outbound = Outbound(self._initial_tsn, self._settings, self.statistics)
         self._inbound = None
