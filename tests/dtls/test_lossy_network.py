@@ -210,6 +210,20 @@ def test_what_others_may_take_for_the_round_trip_is_never_too_short(
     assert pair.server.round_trip_s == pytest.approx(0.1)
 
 
+@pytest.mark.parametrize("version", [DtlsVersion.DTLS_1_3])
+def test_an_acknowledgement_measures_even_what_was_repeated(make_pair: MakePair, make_network: MakeNetwork) -> None:
+    """The first five hellos are lost, and the first Finished: only its repeat has a number that comes back."""
+    pair = make_pair(server={"round_trip_s": 0.5})
+    lost = {0, 1, 2, 3, 4, 6}
+    network = make_network(pair, 0, delay_s=0.05, drop=lambda from_client, number: from_client and number in lost)
+    pair.client.start(0.0)
+    network.run(lambda: pair.client.srtp is not None)
+    assert pair.client.round_trip_s is not None
+    assert pair.client.round_trip_s > 0.5
+    network.run(lambda: pair.client.is_settled)
+    assert pair.client.round_trip_s == pytest.approx(0.1)
+
+
 @pytest.mark.parametrize("version", [DtlsVersion.DTLS_1_2])
 def test_an_old_hello_brings_nothing_once_the_client_has_moved_on(pair: Pair, wire: Wire) -> None:
     pair.client.start(0.0)

@@ -80,7 +80,7 @@ class RetransmissionTimeout:
     def expect(self, round_trip: float) -> None:
         """Somebody else has measured the path: it counts until there is a measurement of our own, and does not make us
         wait for longer than if nothing were known."""
-        if self.smoothed is None:
+        if self.smoothed is None or self._is_expected:
             self.smoothed, self._is_expected = round_trip, True
             self.value = max(min(3 * round_trip, self.value), self.minimum)
 

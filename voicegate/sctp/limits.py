@@ -102,9 +102,6 @@ MINIMUM_SETUP_TIMEOUT_S = 0.05
 # and a lost one says more of luck than of congestion when nothing else has been sent.
 EVEN_SETUP_REPEATS = 3
 
-# Repeats of a COOKIE-ACK to a peer that stays silent: three in a row are lost once in 300 times where 15 % are.
-COOKIE_ACK_REPEATS = 2
-
 # Below dcSCTP's 0.4 s: our last chunk asks for an immediate SACK, so the peer's delay (at most 0.2 s) is seldom in it.
 MINIMUM_RTO_S = 0.2
 

@@ -17,7 +17,7 @@ from voicegate.sctp.chunks import ChunkType, Init, serialize_error, serialize_sh
 from voicegate.sctp.cookie import Cookie
 from voicegate.sctp.errors import CAUSE_FOR, CauseCode, SctpError, SctpReason
 from voicegate.sctp.events import AssociationEvent, AssociationLost, AssociationUp
-from voicegate.sctp.limits import COOKIE_ACK_REPEATS, COOKIE_LIFE_S, EVEN_SETUP_REPEATS, MINIMUM_SETUP_TIMEOUT_S, SETUP_PATIENCE
+from voicegate.sctp.limits import COOKIE_LIFE_S, EVEN_SETUP_REPEATS, MINIMUM_SETUP_TIMEOUT_S, SETUP_PATIENCE
 from voicegate.sctp.outbox import Outbox
 from voicegate.sctp.packet import CHUNK_HEADER_BYTES, chunk, packet_start
 from voicegate.sctp.receiving import Inbound
@@ -179,22 +179,20 @@ class AssociationSetup:
             self._meet(cookie.peer)
         if self.state in SETUP_STATES:
             self._come_up(now)
-            self._acknowledged_cookies = 0
-            self._acknowledge_cookie(now)
-        else:
-            self._outbox.add(chunk(ChunkType.COOKIE_ACK, 0))
+        self._acknowledged_cookies = 0
+        self._acknowledge_cookie(now)
 
     def _acknowledge_cookie(self, now: float) -> None:
-        """Say COOKIE-ACK, and say it again as long as the peer does not show that it is up, a few times.
+        """Say COOKIE-ACK, and say it again as long as the peer does not show that it is up, as often as a COOKIE-ECHO.
 
-        If one is lost the peer asks for it by itself, but browsers do so after a whole second. One too many is ignored
-        (RFC 9260 §5.2.5).
+        If one is lost the peer asks for it by itself, but browsers do so after a whole second, then two, then four. One
+        too many is ignored (RFC 9260 §5.2.5).
         """
         self._outbox.add(chunk(ChunkType.COOKIE_ACK, 0))
-        self._acknowledged_cookies += 1
         self._cookie_ack_deadline = None
-        if self._acknowledged_cookies <= COOKIE_ACK_REPEATS:
-            self._cookie_ack_deadline = now + self._handshake_timeout_s
+        if self._acknowledged_cookies < self._settings.maximum_init_retransmissions:
+            self._cookie_ack_deadline = now + self._patience_after(self._acknowledged_cookies)
+        self._acknowledged_cookies += 1
 
     def _receive_cookie_ack(self, value: bytes, now: float) -> None:
         self._cookie_ack_deadline = None
@@ -230,11 +228,13 @@ class AssociationSetup:
 
     def _send_handshake(self, now: float) -> None:
         """Say, or say again, what this state says until it is answered; the timer runs from here."""
-        doublings = max(self._handshake_attempts + 1 - EVEN_SETUP_REPEATS, 0)
-        timeout_s = min(self._handshake_timeout_s * 2**doublings, self._settings.maximum_rto_s)
         self._handshake_sent_at = now
-        self._handshake_deadline = now + timeout_s
+        self._handshake_deadline = now + self._patience_after(self._handshake_attempts)
         self._send_handshake_chunk()
+
+    def _patience_after(self, repeats: int) -> float:
+        doublings = max(repeats + 1 - EVEN_SETUP_REPEATS, 0)
+        return min(self._handshake_timeout_s * 2**doublings, self._settings.maximum_rto_s)
 
     def _send_handshake_chunk(self) -> None:
         if self.state is _S.COOKIE_WAIT:

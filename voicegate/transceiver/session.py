@@ -399,10 +399,14 @@ class Session:
             # RFC 8832 §6: the DTLS client's channels have even numbers.
             role = Role.CLIENT if self._parameters.dtls_role is DtlsRole.CLIENT else Role.SERVER
             self._channels = Channels(self.call, role, plan, self._around.random_bytes, self._wake)
-        dtls = self._handshakes.connection
-        if dtls is not None and dtls.round_trip_s is not None:
+        if (dtls := self._handshakes.connection) is not None and dtls.round_trip_s is not None:
             self._channels.expect_round_trip(dtls.round_trip_s, now)
         self._serve_channels(self._channels.start if self._handshakes.is_trusted else self._channels.knock, now)
+
+    def expect_round_trip(self, round_trip_s: float, now: float) -> None:
+        """DTLS has measured the path, or has done so better than before."""
+        if self._channels is not None:
+            self._channels.expect_round_trip(round_trip_s, now)
 
     def receive_application_data(self, data: bytes, now: float) -> None:
         """What one record carried: for SCTP."""
