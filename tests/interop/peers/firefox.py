@@ -156,7 +156,7 @@ class FirefoxPage:
     def evaluate(self, script: str, argument: object = None) -> Any:
         """The value of an expression, or what a function makes of `argument`; waits for promises. JSON both ways."""
         function = f"""async (argument) => {{
-            const value = await ({script.strip().removesuffix(';')});
+            const value = await ({script.strip().removesuffix(";")});
             const result = typeof value === 'function' ? await value(JSON.parse(argument)) : value;
             return JSON.stringify(result ?? null);
         }}"""
@@ -236,9 +236,7 @@ class FirefoxPage:
             self.console.append(f"{origin}: {told['text']}")
         elif message.get("method") == "network.responseStarted" and told["isBlocked"]:
             headers = [
-                header
-                for header in told["response"]["headers"]
-                if header["name"].lower() != "content-security-policy"
+                header for header in told["response"]["headers"] if header["name"].lower() != "content-security-policy"
             ]
             self._send("network.continueResponse", {"request": told["request"]["request"], "headers": headers})
         return message
