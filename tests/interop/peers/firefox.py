@@ -27,7 +27,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import connect
+from websockets.sync.connection import Connection
 
 Preferences: TypeAlias = "dict[str, bool | int | str]"
 Json: TypeAlias = "dict[str, Any]"
@@ -137,7 +138,7 @@ def _port(browser: subprocess.Popen[bytes], profile: str) -> int:
 class FirefoxPage:
     """The one window. `console` is what its pages wrote there, and what they did not catch."""
 
-    def __init__(self, socket: ClientConnection) -> None:
+    def __init__(self, socket: Connection) -> None:
         self._socket = socket
         self._last_id = 0
         self.console: list[str] = []
