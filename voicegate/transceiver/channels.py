@@ -40,13 +40,15 @@ class ChannelPlan:
     """What signaling said of the data channels. `identity` is ours, which an answer may have named already.
 
     `peer_init` is the peer's INIT if both descriptions have one (SNAP), `events_id` the id under which the peer opens
-    the channel of events by itself, None if it will say so in the channel.
+    the channel of events by itself, None if it will say so in the channel. `acknowledges_ahead`: not to wait for that,
+    since its channel is open only when we have acknowledged it.
     """
 
     settings: SctpSettings
     identity: Identity
     peer_init: bytes | None = None
     events_id: int | None = None
+    acknowledges_ahead: bool = False
 
 
 class Channels:
@@ -79,6 +81,8 @@ class Channels:
             self._sctp.open(EVENTS_LABEL, negotiated_id=self._plan.events_id)
             # What is said at once leaves with our first packet of data, be it behind the COOKIE-ECHO.
             self._open(self._plan.events_id, EVENTS_LABEL)
+        elif self._plan.acknowledges_ahead:
+            self._sctp.acknowledge_ahead()
         if self._plan.peer_init is None:
             self._sctp.start(now)
         else:
