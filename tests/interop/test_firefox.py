@@ -64,6 +64,14 @@ def test_the_parrot_answers_on_the_page(
     assert report["console"] == []
 
 
+def test_the_page_works_under_its_own_policy(voicegate_up: StartVoicegate, page: FirefoxPage) -> None:
+    """And complains of nothing, which the fixture looks at."""
+    page.goto(f"{voicegate_up('--agent', 'parrot').http}/?instant")
+    for words in ("talking", "ended"):
+        page.click("#talk")
+        run(page, f"await until(() => document.body.dataset.state === '{words}');")
+
+
 def test_an_instant_call_is_connected_before_its_offer_arrives(voicegate_up: StartVoicegate, page: FirefoxPage) -> None:
     http = voicegate_up("--agent", "echo").http
     page.goto(f"{http}/")

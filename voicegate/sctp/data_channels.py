@@ -149,7 +149,7 @@ class DataChannels:
     def acknowledge_ahead(self) -> None:
         """Acknowledge the channel that the peer will open first, under the first of its ids, before it says so.
 
-        For a peer whose channel is open only with that: the ACK travels with our COOKIE-ECHO, and not a round trip later.
+        For a peer whose channel is open only with that: it travels with our COOKIE-ECHO, and not a round trip later.
         The OPEN is acknowledged as ever, for nobody promised this id.
         """
         self._association.send(1 - self.role.value, PayloadProtocol.DCEP, ACK)

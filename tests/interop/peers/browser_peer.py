@@ -100,7 +100,7 @@ def open_chromium(flags: list[str], play: Path | None, console: list[str]) -> It
 @contextmanager
 def open_firefox(flags: list[str], play: Path | None, console: list[str]) -> Iterator[Page]:
     preferences = {name: json.loads(value) for name, _, value in (flag.partition("=") for flag in flags)}
-    with firefox(preferences) as page:
+    with firefox(preferences, bypass_csp=True) as page:
         page.console = console
         if play:
             wav = base64.b64encode(play.read_bytes()).decode()

@@ -93,8 +93,11 @@ class FirefoxError(Exception):
 
 
 @contextmanager
-def firefox(preferences: Preferences | None = None) -> Iterator[FirefoxPage]:
-    """A Firefox of its own with one window; ends it."""
+def firefox(preferences: Preferences | None = None, *, bypass_csp: bool = False) -> Iterator[FirefoxPage]:
+    """A Firefox of its own with one window; ends it.
+
+    `bypass_csp` takes content security policies off: the recorder in a page is a script that no page allows.
+    """
     program = shutil.which(PROGRAM)
     if program is None:
         raise FirefoxError(f"{PROGRAM} is not installed")
@@ -115,7 +118,10 @@ def firefox(preferences: Preferences | None = None) -> Iterator[FirefoxPage]:
         )
         try:
             with connect(f"ws://127.0.0.1:{_port(browser, profile)}/session", max_size=None) as socket:
-                yield FirefoxPage(socket)
+                page = FirefoxPage(socket)
+                if bypass_csp:
+                    page.command("network.addIntercept", phases=["responseStarted"])
+                yield page
         finally:
             os.killpg(browser.pid, signal.SIGKILL)
             browser.wait()
@@ -148,11 +154,8 @@ class FirefoxPage:
         self._context: str = tree["context"]
 
     def goto(self, url: str) -> None:
-        """Go there and wait until everything is loaded. Content security policies are taken off, as the recorder in
-        the page is a script that no page allows."""
-        intercept = self.command("network.addIntercept", phases=["responseStarted"])["intercept"]
+        """Go there and wait until everything is loaded."""
         self.command("browsingContext.navigate", context=self._context, url=url, wait="complete")
-        self.command("network.removeIntercept", intercept=intercept)
 
     def evaluate(self, script: str, argument: object = None) -> Any:
         """The value of an expression, or what a function makes of `argument`; waits for promises. JSON both ways."""
