@@ -119,7 +119,7 @@ def firefox_esr(plan: PagePlan) -> Iterator[Make]:
     """One browser for all calls."""
     if shutil.which(FIREFOX) is None:
         raise NotThereError("Firefox is not installed")
-    with firefox() as page:
+    with firefox(bypass_csp=True) as page:
         yield partial(_call_from_page, page, plan)
 
 

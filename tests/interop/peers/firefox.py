@@ -96,7 +96,7 @@ class FirefoxError(Exception):
 def firefox(preferences: Preferences | None = None, *, bypass_csp: bool = False) -> Iterator[FirefoxPage]:
     """A Firefox of its own with one window; ends it.
 
-    `bypass_csp` takes content security policies off: the recorder in a page is a script that no page allows.
+    `bypass_csp` takes content security policies off: recorders and listeners in a page are scripts that no page allows.
     """
     program = shutil.which(PROGRAM)
     if program is None:
@@ -118,10 +118,7 @@ def firefox(preferences: Preferences | None = None, *, bypass_csp: bool = False)
         )
         try:
             with connect(f"ws://127.0.0.1:{_port(browser, profile)}/session", max_size=None) as socket:
-                page = FirefoxPage(socket)
-                if bypass_csp:
-                    page.command("network.addIntercept", phases=["responseStarted"])
-                yield page
+                yield FirefoxPage(socket, bypass_csp)
         finally:
             os.killpg(browser.pid, signal.SIGKILL)
             browser.wait()
@@ -144,8 +141,9 @@ def _port(browser: subprocess.Popen[bytes], profile: str) -> int:
 class FirefoxPage:
     """The one window. `console` is what its pages wrote there, and what they did not catch."""
 
-    def __init__(self, socket: Connection) -> None:
+    def __init__(self, socket: Connection, bypass_csp: bool) -> None:
         self._socket = socket
+        self._bypass_csp = bypass_csp
         self._last_id = 0
         self.console: list[str] = []
         self.command("session.new", capabilities={})
@@ -155,6 +153,15 @@ class FirefoxPage:
 
     def goto(self, url: str) -> None:
         """Go there and wait until everything is loaded."""
+        if not self._bypass_csp:
+            self._navigate(url)
+            return
+        # For the page and what belongs to it, not for what it asks later: that would take longer by our answer.
+        intercept = self.command("network.addIntercept", phases=["responseStarted"])["intercept"]
+        self._navigate(url)
+        self.command("network.removeIntercept", intercept=intercept)
+
+    def _navigate(self, url: str) -> None:
         self.command("browsingContext.navigate", context=self._context, url=url, wait="complete")
 
     def evaluate(self, script: str, argument: object = None) -> Any:
