@@ -3,7 +3,7 @@
     run                                       test
      │                                         │
      ▼                                         ▼
-    .venv + voicegate                         .venv + voicegate[test] + Debian's chromium, openssl, …
+    .venv + voicegate                         .venv + voicegate[test] + Debian's chromium, firefox-esr, …
                                                and the stock browser SDK from npm;
                                                pion/dtls where Go is present
      └──── written down in .venv/.ready-run    └──── written down in .venv/.ready-test
@@ -30,6 +30,7 @@ OLDEST_PYTHON = (3, 11)
 # What the tests run besides Python: the program looked for, and the Debian package that holds it.
 PROGRAMS = {
     "chromium": "chromium",
+    "firefox-esr": "firefox-esr",
     "openssl": "openssl",
     "espeak-ng": "espeak-ng",
     "redis-server": "redis-server",
