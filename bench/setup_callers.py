@@ -22,12 +22,11 @@ import trio
 from playwright.sync_api import Error as ChromiumError
 from playwright.sync_api import sync_playwright
 
-import voicegate.client
 from bench.processes import running
 from tests.interop.peers.browser_peer import FLAGS, Page
 from tests.interop.peers.firefox import PROGRAM as FIREFOX
 from tests.interop.peers.firefox import FirefoxError, firefox
-from voicegate.client import CallError, ClientCall, connect
+from voicegate.client import CallError, ClientCall, connect, fetch_template
 
 PAGE_CALL = Path(__file__).parent / "peers" / "setup_call.js"
 CALLS_PATH = "/v1/realtime/calls"
@@ -185,12 +184,8 @@ def _fetch_template(url: str) -> dict[str, Any]:
 @contextmanager
 def our_client(instant: bool = False) -> Iterator[Make]:
     """In this process, which is warm."""
-    if instant and not hasattr(voicegate.client, "fetch_template"):
-        raise NotThereError("our client takes no templates: not there yet")
 
     def make(place: Place, count: int) -> Iterator[CallTimes]:
-        if instant:
-            _require_templates(place.url)
         for _ in range(count):
             yield trio.run(_one_call, place, instant)
 
@@ -199,10 +194,8 @@ def our_client(instant: bool = False) -> Iterator[Make]:
 
 @asynccontextmanager
 async def _connect(url: str, instant: bool) -> AsyncIterator[ClientCall]:
-    words: dict[str, Any] = {}
-    if instant:
-        words["template"] = await voicegate.client.fetch_template(url)  # type: ignore[attr-defined, unused-ignore]
-    async with connect(url, **words) as call:
+    template = await fetch_template(url) if instant else None
+    async with connect(url, template=template) as call:
         yield call
 
 
@@ -278,6 +271,7 @@ def _chromium(name: str, plan: PagePlan) -> Variant:
 
 VARIANTS = (
     _chromium("chromium", PagePlan()),
+    _chromium("dcid", PagePlan(dcid=0)),
     _chromium("chromium-classical", _plain(PagePlan())),
     _chromium("sped", _plain(_SPED)),
     _chromium("sped-pq", _SPED),
@@ -285,6 +279,7 @@ VARIANTS = (
     _chromium("sped-snap", _plain(_BOTH)),
     _chromium("sped-snap-pq", _BOTH),
     _chromium("instant", _INSTANT),
+    _chromium("instant-dcid", replace(_INSTANT, dcid=0)),
     _chromium("instant-sped", _plain(replace(_INSTANT, trials=SPED_TRIAL))),
     Variant("firefox", "Firefox", partial(firefox_esr, PagePlan())),
     Variant("firefox-instant", "Firefox, Instant Connect", partial(firefox_esr, _INSTANT)),

@@ -51,6 +51,7 @@ from voicegate.signaling import (
     TokenMint,
     TooManyControllersError,
     WireCall,
+    Withdrawal,
 )
 from voicegate.transceiver.clock import MediaClock
 from voicegate.web import load_assets
@@ -115,6 +116,7 @@ class FakeHost:
         self.cancelled = 0
         self.templates: dict[str, TemplateRequest] = {}
         self.completions: list[Completion] = []
+        self.withdrawals: list[Withdrawal] = []
         self.agent: Agent = parrot
         self.wire: list[WireCall] = []
         self.clock = MediaClock()
@@ -186,6 +188,11 @@ class FakeHost:
         if self.templates.pop(completion.template, None) is None:
             return None
         return CompletedCall("rtc_template", ANSWER_SDP)
+
+    async def withdraw(self, withdrawal: Withdrawal) -> None:
+        if not withdrawal.offer_sdp.startswith("v=0"):
+            raise PeerError(FakeReason.NO_AUDIO, "the offer has no audio section")
+        self.withdrawals.append(withdrawal)
 
     async def hang_up(self, call_id: str, reason: str) -> bool:
         for call in self.calls:

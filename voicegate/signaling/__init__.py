@@ -35,7 +35,7 @@ from voicegate.signaling.peer_client import PeerClient
 from voicegate.signaling.peer_server import PeerApplication, PeerSockets
 from voicegate.signaling.realtime_sockets import RealtimeSockets
 from voicegate.signaling.steering import Choice, Ingress, Location, Origin, Steering, parse_ingresses
-from voicegate.signaling.templates import CompletedCall, Completion, TemplateRequest
+from voicegate.signaling.templates import CompletedCall, Completion, TemplateRequest, Withdrawal
 from voicegate.signaling.tokens import TokenMint
 from voicegate.signaling.websocket import SignalingServer
 from voicegate.signaling.wire_call import WireCall
@@ -79,6 +79,7 @@ __all__ = [
     "TooManyCallsError",
     "TooManyControllersError",
     "WireCall",
+    "Withdrawal",
     "origin_of",
     "parse_api_keys",
     "parse_ingresses",

@@ -28,10 +28,11 @@ from voicegate.signaling.limits import (
     PEER_LIMIT_S,
     SOCKET_RECEIVE_OCTETS,
 )
-from voicegate.signaling.peer import HEADER, TEMPLATES_TARGET, PeerKeys
-from voicegate.signaling.templates import CompletedCall, Completion
+from voicegate.signaling.peer import HEADER, TEMPLATES_TARGET, WITHDRAW_TARGET, PeerKeys
+from voicegate.signaling.templates import CompletedCall, Completion, Withdrawal
 
-_OK, _NOT_FOUND, _TOO_MANY = 200, 404, 429
+_NOT_FOUND, _TOO_MANY = 404, 429
+_REFUSALS = range(400, 500)
 
 
 class PeerClient:
@@ -49,13 +50,21 @@ class PeerClient:
         return status != _NOT_FOUND
 
     async def complete(self, address: HopAddress, completion: Completion) -> CompletedCall | None:
-        """Have the holder of a template's slot complete it; None if it cannot, or does not answer in time."""
+        """Have the holder of a template's slot complete it; None if it cannot. Raises OwnerUnreachableError if it does
+        not say so in time: it may have completed it then."""
         body = msgspec.json.encode(completion)
-        try:
-            status, reply = await self._post(address, TEMPLATES_TARGET, body, INSTANT_PEER_LIMIT_S)
-            return msgspec.json.decode(reply, type=CompletedCall) if status == _OK else None
-        except (OwnerUnreachableError, msgspec.MsgspecError):
+        status, reply = await self._post(address, TEMPLATES_TARGET, body, INSTANT_PEER_LIMIT_S)
+        if status in _REFUSALS:
             return None
+        try:
+            return msgspec.json.decode(reply, type=CompletedCall)
+        except msgspec.MsgspecError as error:
+            raise OwnerUnreachableError(f"status {status}") from error
+
+    async def withdraw(self, address: HopAddress, withdrawal: Withdrawal) -> None:
+        """Tell the holder of a template's slot that an offer passed on to it was answered otherwise. Raises
+        OwnerUnreachableError."""
+        await self._post(address, WITHDRAW_TARGET, msgspec.json.encode(withdrawal))
 
     @asynccontextmanager
     async def attach(self, address: HopAddress, call_id: str, controller: Controller) -> AsyncIterator[Attachment]:

@@ -85,7 +85,8 @@ export class Call extends EventTarget {
   // See voicegate.d.ts for the options.
   constructor(options) {
     super();
-    this.#options = { events: true, signaling: "http", ...options };
+    this.#options = { events: true, eventsId: 0, signaling: "http", ...options };
+    if (!this.#options.events) this.#options.eventsId = null;
     this.#playback = options.playback === undefined ? new Audio() : options.playback;
     this.#opening.promise.catch(() => {}); // whoever listens to `ended` need not wait for it
   }
@@ -185,6 +186,7 @@ export class Call extends EventTarget {
       track: this.#track,
       stream: this.#microphone,
       events: this.#options.events,
+      eventsId: this.#options.eventsId,
     });
     if (this.#hasEnded) return connection.close();
     this.#connection = connection;
