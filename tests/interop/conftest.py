@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 SAMPLE_RATE = 48_000
 FRAME_SAMPLES = 960  # 20 ms: fine enough to tell syllables apart, coarse enough to forgive a codec
 FRAME_S = FRAME_SAMPLES / SAMPLE_RATE
-PART_S = 0.9  # some syllables: enough to know them again
+PART_S = 1.5  # some words: enough to know them again
 
 # A call of a few seconds, with the start of a browser before it on a busy machine.
 PEER_TIMEOUT_S = 90.0
@@ -97,7 +97,7 @@ class Ears:
 
     rate = SAMPLE_RATE
 
-    # Of `likeness_of_parts`: speech that was heard has 0.9 and more, other speech less than 0.6.
+    # Of `likeness_of_parts`: speech that was heard has 0.9 and more, other speech 0.6 and less.
     same_speech = 0.8
 
     def read(self, path: Path) -> Samples:
@@ -141,7 +141,7 @@ class Ears:
         part = round(PART_S * SAMPLE_RATE)
         voiced_frames = voiced(self.loudness(said))
         start, stop = voiced_frames.start * FRAME_SAMPLES, voiced_frames.stop * FRAME_SAMPLES
-        parts = [said[at : at + part] for at in range(start, stop - part // 2, part)]
+        parts = [said[at : at + part] for at in range(start, max(stop - part // 2, start + 1), part)]
         return statistics.median(self.compare(each, heard).correlation for each in parts)
 
 
