@@ -10,6 +10,7 @@ class EndReason(Enum):
     NEVER_OFFERED = "never offered"
     CONSENT_EXPIRED = "consent expired"
     HANDSHAKE_FAILED = "handshake failed"
+    NOTHING_IN_COMMON = "nothing in common"
     DTLS_CLOSED = "dtls closed"
     PEER_BYE = "peer bye"
     HUNG_UP = "hung up"
