@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import socket
+import statistics
 import subprocess
 import sys
 import wave
@@ -22,6 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 SAMPLE_RATE = 48_000
 FRAME_SAMPLES = 960  # 20 ms: fine enough to tell syllables apart, coarse enough to forgive a codec
 FRAME_S = FRAME_SAMPLES / SAMPLE_RATE
+PART_S = 0.9  # some syllables: enough to know them again
 
 # A call of a few seconds, with the start of a browser before it on a busy machine.
 PEER_TIMEOUT_S = 90.0
@@ -95,6 +97,9 @@ class Ears:
 
     rate = SAMPLE_RATE
 
+    # Of `likeness_of_parts`: speech that was heard has 0.9 and more, other speech less than 0.6.
+    same_speech = 0.8
+
     def read(self, path: Path) -> Samples:
         """The samples of a WAV with one channel."""
         (samples,) = read_channels(path)
@@ -127,6 +132,17 @@ class Ears:
             heard_duration_s=len(voiced(heard_levels)) * FRAME_S,
             said_duration_s=len(pattern) * FRAME_S,
         )
+
+    def likeness_of_parts(self, said: Samples, heard: Samples) -> float:
+        """The median correlation of parts of what was said, each with the place in what was heard that it fits best.
+
+        For a browser that skips some time when the machine is busy: in one piece nothing would fit any more.
+        """
+        part = round(PART_S * SAMPLE_RATE)
+        voiced_frames = voiced(self.loudness(said))
+        start, stop = voiced_frames.start * FRAME_SAMPLES, voiced_frames.stop * FRAME_SAMPLES
+        parts = [said[at : at + part] for at in range(start, stop - part // 2, part)]
+        return statistics.median(self.compare(each, heard).correlation for each in parts)
 
 
 @pytest.fixture(scope="session")

@@ -268,6 +268,12 @@ class DtlsConnection:
         return handshake is not None and handshake.is_complete and not self._transport.awaits_acknowledgement
 
     @property
+    def round_trip_s(self) -> float | None:
+        """A round trip as the handshake saw it, None before its first answer. Too long, never too short, where a flight
+        was lost: nobody knows which of its repeats was answered, until DTLS 1.3 acknowledges a record by its number."""
+        return self._transport.answered_within_s
+
+    @property
     def maximum_data_bytes(self) -> int:
         """The longest data that `send` takes."""
         return self._mtu - self._records.overhead(self._transport.write_epoch)

@@ -70,6 +70,9 @@ class HandshakeOwner(Protocol):
     def open_channels(self, now: float) -> None:
         """Application data may be sent."""
 
+    def expect_round_trip(self, round_trip_s: float, now: float) -> None:
+        """DTLS has measured the path, or has done so better than before."""
+
     def drain_channels(self, now: float) -> None:
         """Give DTLS what the data channels have to say."""
 
@@ -105,6 +108,7 @@ class Handshakes:
         self._deadline = inf
         self._early_at = inf
         self._has_keys = False
+        self._round_trip_s: float | None = None
         self._refused: set[ClientAddress] = set()
 
     # What the owner brings.
@@ -220,6 +224,10 @@ class Handshakes:
             elif isinstance(event, ConnectionFailed):
                 self.send(now)
                 self._refuse(event, now)
+        if self.connection is not None and self.connection.round_trip_s != self._round_trip_s:
+            self._round_trip_s = self.connection.round_trip_s
+            if self._round_trip_s is not None:
+                self._owner.expect_round_trip(self._round_trip_s, now)
         self._owner.drain_channels(now)
         self.send(now)
         # Without an offer nobody is expected yet, and nothing is said to whoever is here.
