@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import socket
@@ -73,6 +74,20 @@ def peers() -> Iterator[list[DtlsCommand]]:
     yield running
     for peer in running:
         peer.stop()
+
+
+@pytest.fixture(scope="session")
+def dtls_rows(request: pytest.FixtureRequest) -> Iterator[list[tuple[str, ...]]]:
+    """What DTLS stacks agreed on with ours, cell by cell; printed when all are through."""
+    found: list[tuple[str, ...]] = []
+    yield found
+    head = ("peer", "version", "we are", "SRTP profile", "key exchange", "cipher suite")
+    widths = [max(len(row[column]) for row in [head, *found]) for column in range(len(head))]
+    capture = request.config.pluginmanager.get_plugin("capturemanager")
+    with capture.global_and_fixture_disabled() if capture else contextlib.nullcontext():
+        print()
+        for row in [head, *found] if found else ():
+            print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
 
 
 def read_channels(path: Path) -> list[Samples]:
