@@ -3,8 +3,9 @@
     run                                       test
      │                                         │
      ▼                                         ▼
-    .venv + voicegate                         .venv + voicegate[test] + Debian's chromium, openssl, …
-                                               and from npm the stock browser SDK, and TypeScript
+    .venv + voicegate                         .venv + voicegate[test] + Debian's chromium, firefox-esr, …
+                                               and from npm the stock browser SDK, and TypeScript;
+                                               pion/dtls where Go is present
      └──── written down in .venv/.ready-run    └──── written down in .venv/.ready-test
 
 A stamp names the place, the Python and the `pyproject.toml` it was made for. While it fits, nothing here starts pip or
@@ -29,6 +30,7 @@ OLDEST_PYTHON = (3, 11)
 # What the tests run besides Python: the program looked for, and the Debian package that holds it.
 PROGRAMS = {
     "chromium": "chromium",
+    "firefox-esr": "firefox-esr",
     "openssl": "openssl",
     "espeak-ng": "espeak-ng",
     "redis-server": "redis-server",
@@ -55,6 +57,7 @@ def main(purpose: str) -> None:
         install_programs()
         for name, package in NPM_PACKAGES.items():
             install_npm_package(VENV / name, package)
+        fetch_pion()
 
 
 def install_packages(purpose: str) -> None:
@@ -115,6 +118,23 @@ def install_npm_package(folder: Path, package: str) -> None:
     (archive,) = folder.glob("*.tgz")
     shutil.unpack_archive(archive, folder)
     stamp.write_text(package, encoding="utf-8")
+
+
+def fetch_pion() -> None:
+    """The modules of the Go peer. Nothing depends on them but its test, which is skipped where there is no Go."""
+    go = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
+    folder = ROOT / "tests" / "interop" / "peers" / "pion"
+    stamp = VENV / ".ready-pion"
+    wanted = [hashlib.sha256((folder / "go.sum").read_bytes()).hexdigest()]
+    if go is None or read_stamp(stamp) == wanted:
+        return
+    say("getting pion/dtls (once)")
+    try:
+        run([go, "-C", str(folder), "mod", "download"], "cannot get pion/dtls: its test will be skipped")
+    except Unavailable as reason:
+        say(str(reason))
+    else:
+        stamp.write_text("\n".join(wanted), encoding="utf-8")
 
 
 def run(command: list[str], otherwise: str) -> None:

@@ -49,6 +49,7 @@ from voicegate.signaling import (
     Site,
     TemplateRequest,
     TokenMint,
+    TooManyControllersError,
     WireCall,
     Withdrawal,
 )
@@ -206,6 +207,8 @@ class FakeHost:
             raise self.error
         for call in self.calls:
             if call.call_id == call_id and call.end_reason is None:
+                if not call.hub.has_room:
+                    raise TooManyControllersError(call_id)
                 call.controller = controller
                 call.hub.attach(controller)
                 yield call

@@ -98,6 +98,7 @@ class SctpAssociation(AssociationSetup):
             None if self._inbound is None else self._inbound.sack_deadline,
             None if self._reset is None else self._reset.deadline,
             self._heartbeat_deadline,
+            self._cookie_ack_deadline,
         ):
             if deadline is not None and (soonest is None or deadline < soonest):
                 soonest = deadline
@@ -235,9 +236,10 @@ class SctpAssociation(AssociationSetup):
         return is_right
 
     def _receive_data(self, flags: int, packet: bytes, start: int, end: int, now: float) -> None:
-        # Whoever sends data has accepted our cookie, whatever became of the COOKIE-ACK.
+        # Whoever sends data has accepted our cookie, whatever became of the COOKIE-ACK. And is up itself.
         if self.state is _S.COOKIE_ECHOED:
             self._come_up(now)
+        self._cookie_ack_deadline = None
         if self._inbound is None or self.state not in TAKING_STATES:
             self.statistics.unexpected_chunks += 1
             return
@@ -268,6 +270,7 @@ class SctpAssociation(AssociationSetup):
         sack = Sack.parse(value)
         if self.state is _S.COOKIE_ECHOED:
             self._come_up(now)
+        self._cookie_ack_deadline = None
         if self.state in SENDING_STATES:
             self._outbound.receive_sack(sack, now)
         else:
@@ -421,6 +424,8 @@ class SctpAssociation(AssociationSetup):
             self._outbound.handle_timeout(now)
         if self._reset is not None and self._reset.deadline is not None and now >= self._reset.deadline:
             self._reset.expire()
+        if self._cookie_ack_deadline is not None and now >= self._cookie_ack_deadline:
+            self._acknowledge_cookie(now)
         if self._heartbeat_deadline is not None and now >= self._heartbeat_deadline:
             self._send_heartbeat(now)
         attempts = max(self._outbound.errors, self._reset.attempts if self._reset is not None else 0)

@@ -93,6 +93,15 @@ MAXIMUM_PROBES = 3
 # the one lost event matter more here than a repeat too many.
 INITIAL_RTO_S = 0.5
 
+# With a known round trip INIT and COOKIE-ECHO are repeated after so many of them (as checks are, spec/ice.md): both are
+# answered at once. No sooner than after 50 ms, though, which a busy browser may take.
+SETUP_PATIENCE = 1.5
+MINIMUM_SETUP_TIMEOUT_S = 0.05
+
+# Repeats of them before the distance doubles (as TCP does for SYN in Linux, tcp_syn_linear_timeouts): they are small,
+# and a lost one says more of luck than of congestion when nothing else has been sent.
+EVEN_SETUP_REPEATS = 3
+
 # Below dcSCTP's 0.4 s: our last chunk asks for an immediate SACK, so the peer's delay (at most 0.2 s) is seldom in it.
 MINIMUM_RTO_S = 0.2
 

@@ -25,6 +25,7 @@ from voicegate.signaling.host import (
     OwnerUnreachableError,
     RequestContext,
     TooManyCallsError,
+    TooManyControllersError,
 )
 from voicegate.signaling.http import HttpServer
 from voicegate.signaling.messages import SUBPROTOCOL
@@ -76,6 +77,7 @@ __all__ = [
     "TemplateRequest",
     "TokenMint",
     "TooManyCallsError",
+    "TooManyControllersError",
     "WireCall",
     "Withdrawal",
     "origin_of",

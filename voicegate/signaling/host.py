@@ -39,6 +39,10 @@ class CallNotFoundError(Exception):
     """Nobody has a call with this id, or it has ended."""
 
 
+class TooManyControllersError(Exception):
+    """The call has as many controllers as it takes."""
+
+
 class OwnerUnreachableError(Exception):
     """The call may well exist, but the transceiver that has it does not answer."""
 

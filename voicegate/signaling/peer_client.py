@@ -18,7 +18,7 @@ from voicegate.realtime import Controller
 from voicegate.routing import HopAddress
 from voicegate.signaling.counters import SignalingCounters
 from voicegate.signaling.heartbeat import wait_lost
-from voicegate.signaling.host import Attachment, CallNotFoundError, OwnerUnreachableError
+from voicegate.signaling.host import Attachment, CallNotFoundError, OwnerUnreachableError, TooManyControllersError
 from voicegate.signaling.limits import (
     COURTESY_LIMIT_S,
     INSTANT_PEER_LIMIT_S,
@@ -31,7 +31,7 @@ from voicegate.signaling.limits import (
 from voicegate.signaling.peer import HEADER, TEMPLATES_TARGET, WITHDRAW_TARGET, PeerKeys
 from voicegate.signaling.templates import CompletedCall, Completion, Withdrawal
 
-_NOT_FOUND = 404
+_NOT_FOUND, _TOO_MANY = 404, 429
 _REFUSALS = range(400, 500)
 
 
@@ -68,8 +68,8 @@ class PeerClient:
 
     @asynccontextmanager
     async def attach(self, address: HopAddress, call_id: str, controller: Controller) -> AsyncIterator[Attachment]:
-        """Within the block, `controller` is attached to a call of the owner at this address. Raises CallNotFoundError
-        and OwnerUnreachableError."""
+        """Within the block, `controller` is attached to a call of the owner at this address. Raises CallNotFoundError,
+        TooManyControllersError and OwnerUnreachableError."""
         failure: Exception | None = None
         # Ours to close: the library leaves the connection open when the other end closes the WebSocket.
         async with await self._connect(address) as stream:
@@ -97,6 +97,9 @@ class PeerClient:
         if isinstance(error, ConnectionRejected) and error.status_code == _NOT_FOUND:
             self._counters.peer_requests_sent["not found"] += 1
             return CallNotFoundError()
+        if isinstance(error, ConnectionRejected) and error.status_code == _TOO_MANY:
+            self._counters.peer_requests_sent["too many controllers"] += 1
+            return TooManyControllersError()
         self._counters.peer_requests_sent["refused"] += 1
         return OwnerUnreachableError(repr(error))
 

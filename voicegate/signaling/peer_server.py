@@ -9,10 +9,10 @@ import trio
 from trio_websocket import WebSocketRequest
 
 from voicegate.errors import PeerError
-from voicegate.signaling.api import call_not_found
+from voicegate.signaling.api import call_not_found, too_many_controllers
 from voicegate.signaling.counters import SignalingCounters
 from voicegate.signaling.event_socket import EventSocket
-from voicegate.signaling.host import HUNG_UP, CallNotFoundError, CallTable, OwnCallTable
+from voicegate.signaling.host import HUNG_UP, CallNotFoundError, CallTable, OwnCallTable, TooManyControllersError
 from voicegate.signaling.limits import (
     MAX_COMPLETION_OCTETS,
     MAX_SDP_OCTETS,
@@ -115,6 +115,9 @@ class PeerSockets:
         except CallNotFoundError as error:
             self._counters.peer_requests_served["not found"] += 1
             raise call_not_found() from error
+        except TooManyControllersError as error:
+            self._counters.peer_requests_served["too many controllers"] += 1
+            raise too_many_controllers() from error
 
 
 class _Gate:

@@ -150,6 +150,7 @@ class Session:
             "sped": self._sped is not None and self._sped.statistics.carried_in > 0,
             "snap": plan is not None and plan.peer_init is not None,
             "dcid": plan is not None and plan.events_id is not None,
+            "early events": self._channels is not None and self._channels.was_early,
         }
         return [name for name, is_used in used.items() if is_used]
 
@@ -316,7 +317,7 @@ class Session:
             return
         self._handshakes.handle_timeout(now)
         if self.timeline.secured is None and now >= self._connect_deadline:
-            reason = EndReason.HANDSHAKE_FAILED if self.paths else EndReason.NEVER_CONNECTED
+            reason = self._handshakes.end_reason if self.paths else EndReason.NEVER_CONNECTED
             self.end(reason, self._handshakes.last_error)
             return
         over = self._lifetime.why_over(now)
@@ -410,7 +411,14 @@ class Session:
             # RFC 8832 §6: the DTLS client's channels have even numbers.
             role = Role.CLIENT if self._parameters.dtls_role is DtlsRole.CLIENT else Role.SERVER
             self._channels = Channels(self.call, role, plan, self._around.random_bytes, self._wake)
+        if (dtls := self._handshakes.connection) is not None and dtls.round_trip_s is not None:
+            self._channels.expect_round_trip(dtls.round_trip_s, now)
         self._serve_channels(self._channels.start if self._handshakes.is_trusted else self._channels.knock, now)
+
+    def expect_round_trip(self, round_trip_s: float, now: float) -> None:
+        """DTLS has measured the path, or has done so better than before."""
+        if self._channels is not None:
+            self._channels.expect_round_trip(round_trip_s, now)
 
     def receive_application_data(self, data: bytes, now: float) -> None:
         """What one record carried: for SCTP."""

@@ -36,6 +36,7 @@ from voicegate.signaling import (
     Steering,
     TemplateRequest,
     TooManyCallsError,
+    TooManyControllersError,
     WireCall,
     Withdrawal,
 )
@@ -203,10 +204,12 @@ class OwnCalls:
 
     @asynccontextmanager
     async def attach(self, call_id: str, controller: Controller) -> AsyncIterator[Attachment]:
-        """Attach a controller to a call of ours. Raises CallNotFoundError."""
+        """Attach a controller to a call of ours. Raises CallNotFoundError and TooManyControllersError."""
         call: Session | WireCall | None = self._transceiver.calls.get(call_id) or self.wire.get(call_id)
         if call is None or call.end_reason is not None:
             raise CallNotFoundError(call_id)
+        if not call.call.hub.has_room:
+            raise TooManyControllersError(call_id)
         call.call.hub.attach(controller)
         try:
             yield _HubAttachment(call, call.call.hub, controller)
@@ -340,7 +343,8 @@ class Calls:
 
     @asynccontextmanager
     async def attach(self, call_id: str, controller: Controller) -> AsyncIterator[Attachment]:
-        """Attach a controller to a call, wherever it lives. Raises CallNotFoundError and OwnerUnreachableError."""
+        """Attach a controller to a call, wherever it lives. Raises CallNotFoundError, TooManyControllersError and
+        OwnerUnreachableError."""
         owner = await self._owner(call_id)
         attached = (
             self._own.attach(call_id, controller) if owner is None else self._peers.attach(owner, call_id, controller)

@@ -211,12 +211,15 @@ export class Call extends EventTarget {
 
   // As a provisional answer, because a final one may follow that: it confirms what has begun, or replaces ufrag, password
   // and candidates, and ICE begins again on the same connection. So a stale template costs one interval between checks.
+  // Firefox knows no provisional answers and takes it as the final one: a stale template costs it another connection.
   async #applyTemplate(connection, { answer }) {
-    try {
-      await connection.setRemoteDescription({ type: "pranswer", sdp: answer });
-      this.#mark("template");
-    } catch {
-      // It does not fit this offer. The answer will.
+    for (const type of ["pranswer", "answer"]) {
+      try {
+        await connection.setRemoteDescription({ type, sdp: answer });
+        return this.#mark("template");
+      } catch {
+        // It does not fit this offer. The answer will.
+      }
     }
   }
 
@@ -225,10 +228,12 @@ export class Call extends EventTarget {
     this.#isAnswered = true;
     this.callId = callId;
     this.#mark("answer");
+    const isTaken = connection.signalingState === "stable"; // the template was, as the final answer
     const hasBegun = ["connected", "completed"].includes(connection.iceConnectionState);
     // Somebody else has completed our template, and a browser does not leave a path that has worked.
-    if (this.#usesTemplate && !isCompleted && hasBegun) return this.#beginAgain();
+    if (!isCompleted && (isTaken || (this.#usesTemplate && hasBegun))) return this.#beginAgain();
     this.#usesTemplate &&= !isCompleted;
+    if (isTaken) return;
     try {
       await connection.setRemoteDescription({ type: "answer", sdp });
     } catch (error) {
