@@ -173,10 +173,9 @@ async def test_an_owner_that_does_not_answer_is_not_waited_for(
     wall_clock: Any, counters: SignalingCounters, listening_socket: Callable[[], Any]
 ) -> None:
     peers = PeerClient(PeerKeys({0: bytes(32)}, 0, wall_clock), counters)
-    with listening_socket() as silent:
-        # The limit against standing still is far from the second that is meant: machines are slow at times.
-        with trio.fail_after(20), pytest.raises(OwnerUnreachableError):
-            await peers.complete(silent.getsockname(), completion("x"))
+    # This limit is far from the second that is meant: machines are slow at times.
+    with listening_socket() as silent, trio.fail_after(20), pytest.raises(OwnerUnreachableError):
+        await peers.complete(silent.getsockname(), completion("x"))
     with pytest.raises(OwnerUnreachableError):
         await peers.complete(("127.0.0.1", 1), completion("x"))
 
