@@ -49,7 +49,7 @@ def test_sender_does_it_by_the_book() -> None:
 @pytest.mark.rfc("3711", "3.3.1")
 @pytest.mark.parametrize("first", [0, 100, 0x7FFF, 0x8000, 0xFFF0])
 @pytest.mark.parametrize("step", [1, 7, 20_000])
-def test_our_rollover_counters_are_those_that_protect_the_packets(first: int, step: int) -> None:
+def test_every_roll_over_of_the_number_is_counted(first: int, step: int) -> None:
     assert_index_is_right(range(first, first + 40 * step, step))
 
 
@@ -64,7 +64,5 @@ def assert_index_is_right(numbers: Iterable[int]) -> None:
     for number in numbers:
         packet = RtpPacket(111, number & 0xFFFF, 0, 7, b"voice").serialize()
         protected = sender.protect_rtp(packet)
-        assert sender.streams[7].rollover_counter == number >> 16
-        assert protected == protect_by_the_book(packet, sender.streams[7].rollover_counter)
+        assert protected == protect_by_the_book(packet, number >> 16)
         assert receiver.unprotect_rtp(protected) == packet
-        assert receiver.streams == sender.streams

@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Page
 
 import voicegate
-from tests.up.programs import fetch, metric
+from tests.up.programs import fetch, metric, wait_until
 from voicegate.signaling import CapacityError
 
 if TYPE_CHECKING:
@@ -82,6 +82,36 @@ def test_a_call_over_http(live: tuple[Page, str], run: Run) -> None:
     assert told["ms"] == sorted(told["ms"])
     assert told["ended"] == {"reason": "peer bye", "error": None}
     assert told["measured"]
+
+
+@pytest.mark.parametrize(
+    ("options", "is_agreed"),
+    [("{ url }", True), ("{ url, eventsId: 7 }", True), ("{ url, eventsId: null }", False)],
+)
+def test_the_channel_of_events_has_an_id_that_the_server_is_told(
+    live: tuple[Page, str], run: Run, options: str, is_agreed: bool
+) -> None:
+    page, http = live
+    asked, first = run(
+        page,
+        f"""
+        const asked = [];
+        const {{ fetch }} = window;
+        window.fetch = (to, words) => (asked.push(new URL(to, location.href)), fetch(to, words));
+        const call = new Call({options});
+        let first;
+        call.addEventListener("event", ({{ detail }}) => (first ??= detail.event.type));
+        await call.open();
+        await until(() => first);
+        call.hangUp();
+        return [asked[0].search, first];
+        """,
+    )
+    assert first == "session.created"
+    assert asked == {"{ url }": "?dcid=0", "{ url, eventsId: 7 }": "?dcid=7"}.get(options, "")
+    ended = "voicegate_transceiver_ends_total"
+    wait_until(lambda: metric(fetch(f"{http}/metrics")[1], ended) == 1, "the call never ended")
+    assert metric(fetch(f"{http}/metrics")[1], "voicegate_transceiver_shortcuts_total", shortcut="dcid") == is_agreed
 
 
 def test_hanging_up_ends_the_call_on_the_server_and_releases_the_microphone(live: tuple[Page, str], run: Run) -> None:
@@ -323,6 +353,39 @@ def test_a_key_is_sent_and_a_wrong_one_is_told(open_page: Any, run: Run) -> None
     assert code in ("unauthorized", "refused")  # an open installation takes whatever is no client secret of a fleet
 
 
+def test_client_secrets_where_a_key_is_needed(
+    voicegate_up: "StartVoicegate", open_page: Any, run: Run, tmp_path: Path
+) -> None:
+    """A page never has the key: its server gets a client secret with it, here Playwright in its place."""
+    key = "sk-" + "k" * 30
+    (tmp_path / "keys").write_text(key)
+    http = voicegate_up("--agent", "parrot", "--api-keys-file", str(tmp_path / "keys")).http
+    page = open_page(f"{http}/", expected=FAILED_REQUEST)
+    authorization = {"Authorization": f"Bearer {key}"}
+    made = page.request.post(f"{http}/v1/realtime/client_secrets", headers=authorization)
+    told = run(
+        page,
+        f"""
+        const apiKey = async () => {json.dumps(made.json()["value"])};
+        const ids = [];
+        const prepared = await prepare({{ url, apiKey }});
+        for (const instant of [true, false]) {{
+          const call = await connect({{ url, apiKey, instant }});
+          ids.push(call.callId !== null);
+          call.hangUp();
+        }}
+        prepared.stop();
+        const refused = (await codeOf(connect({{ url }})))[0];
+        return [prepared.hasTemplate, ids, refused];
+        """,
+    )
+    assert told == [True, [True, True], "unauthorized"]
+    assert instant(http, "completed") == 1
+    ended = "voicegate_transceiver_ends_total"
+    # Hanging up needs the secret too.
+    wait_until(lambda: metric(fetch(f"{http}/metrics")[1], ended) == 2, "the calls never ended")
+
+
 def test_a_session_goes_as_a_part_of_the_form(open_page: Any, run: Run) -> None:
     page = open_page(expected=FAILED_REQUEST)
     code, detail, _ = run(page, 'return codeOf(connect({ url, session: { type: "nonsense" } }))')
@@ -370,7 +433,7 @@ def test_a_server_that_has_no_templates_is_asked_once(open_page: Any, run: Run) 
         return [hasTemplate, (await codeOf(connect({ url, instant: true })))[0], asked];
         """,
     )
-    assert told == [False, "refused", ["templates", "calls"]]
+    assert told == [False, "refused", ["templates", "calls?dcid=0"]]
 
 
 def test_a_page_of_another_origin_imports_the_module_and_calls(open_page: Any, served: Any) -> None:

@@ -32,6 +32,7 @@ class DtlsReason(Enum):
     DOWNGRADE = "peer speaks a better version than the one in its hello"
     PEER_ALERT = "peer sent a fatal alert"
     TIMEOUT = "handshake took too long"
+    KEY_WORN_OUT = "peer takes no new keys and the old ones have sealed enough"
 
 
 # RFC 5246 §7.2.2 says which alert belongs to which fault; reasons that are missing here are not told to the peer.
@@ -57,6 +58,7 @@ ALERT_FOR: dict[DtlsReason, AlertDescription] = {
     DtlsReason.BAD_FINISHED: AlertDescription.DECRYPT_ERROR,
     # RFC 8446 §4.1.3: the mark of a downgrade ends the handshake with illegal_parameter.
     DtlsReason.DOWNGRADE: AlertDescription.ILLEGAL_PARAMETER,
+    DtlsReason.KEY_WORN_OUT: AlertDescription.INTERNAL_ERROR,
 }
 
 

@@ -26,6 +26,7 @@ A *plaintext* acknowledgement proves nothing. Firefox sends one when it has our 
 should have come with it, so it is taken as the wish to hear the flight again, and is granted no more often than rule 2.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from voicegate.dtls.code_points import ContentType
@@ -122,17 +123,17 @@ class HandshakeTransport:
             else:
                 self.statistics.unwanted_fragments += 1
                 all_known = all_known and is_old
-        # RFC 9147 §7: a record of which anything was thrown away must not be acknowledged. Once the version is known,
-        # all that matters is protected, and nobody else may fill the list.
-        if fragments and all_known and (record.epoch or (useful and not self._is_13)):
+        # RFC 9147 §7: a record of which anything was thrown away must not be acknowledged. Once we have keys, all that
+        # matters is protected, and nobody else may fill the list.
+        if fragments and all_known and (record.epoch or (useful and not self.write_epoch)):
             self._received.note(record.epoch, record.sequence_number)
             if self._is_13 and record.epoch:
                 self._answer_record(fragments, now, useful=useful)
         return useful
 
-    def next_message(self, epoch: int, now: float) -> HandshakeMessage | None:
-        """The peer's next message, if it is whole and came in `epoch`."""
-        message = self._reassembler.next_message(epoch)
+    def next_message(self, epochs: Sequence[int], now: float) -> HandshakeMessage | None:
+        """The peer's next message, if it is whole and came in one of `epochs`."""
+        message = self._reassembler.next_message(*epochs)
         if message is not None and not self._is_finished:
             self._measure_round_trip(now)
         return message

@@ -27,6 +27,10 @@ RESYNCHRONISE_MS = 2000
 FIRST_REPORT_S = 0.1
 """The first report goes out this soon, so that the peer can relate RTP to wall time and measure the round trip."""
 
-REPORT_INTERVAL_S = 1.0
-"""Between reports. RFC 3550 §6.2 allows 5 % of the bandwidth; a report a second is about 1 kb/s next to 32 kb/s of
-voice."""
+SECOND_REPORT_S = 1.0
+"""How long after the first the second follows; from then on each waits twice as long as the one before it."""
+
+REPORT_INTERVAL_S = 5.0
+"""The longest wait between reports, the one that RFC 3550 §6.2 recommends and that browsers keep. Who has just called
+wants to know the round trip soon; later a report tells little, and making and reading one costs as much as echoing five
+frames."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from struct import Struct
 from typing import Protocol
 
-from voicegate.rtp.limits import FIRST_REPORT_S, REPORT_INTERVAL_S
+from voicegate.rtp.limits import FIRST_REPORT_S, REPORT_INTERVAL_S, SECOND_REPORT_S
 from voicegate.rtp.packet import RtpError, RtpPacket
 from voicegate.rtp.rtcp import (
     ExtendedReport,
@@ -92,6 +92,7 @@ class RtpSession:
         self.received_packets = 0
         """Every authentic RTP packet of our payload type, duplicates excepted (SRTP drops those)."""
         self.next_report_at = now + FIRST_REPORT_S
+        self._report_interval_s = SECOND_REPORT_S
         self._payload_type = payload_type
         self._clock_rate = clock_rate
         self._cname = cname
@@ -199,8 +200,9 @@ class RtpSession:
         return self._protect(sequence_number, timestamp, packet.payload, packet.marker, now)
 
     def report(self, now: float, wall_clock_s: float) -> bytes:
-        """Our RTCP for this moment, protected; the next is due `REPORT_INTERVAL_S` later. RFC 3550 §6.4."""
-        self.next_report_at = now + REPORT_INTERVAL_S
+        """Our RTCP for this moment, protected; the next is due up to `REPORT_INTERVAL_S` later. RFC 3550 §6.4."""
+        self.next_report_at = now + self._report_interval_s
+        self._report_interval_s = min(2 * self._report_interval_s, REPORT_INTERVAL_S)
         return self._sender.protect_rtcp(serialize_compound(self._report_packets(now, wall_clock_s)))
 
     def goodbye(self, now: float, wall_clock_s: float) -> bytes:

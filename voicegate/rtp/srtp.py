@@ -2,9 +2,8 @@
 
 1. DTLS exports a master key and a master salt per direction; `SrtpSender` and `SrtpReceiver` are built from them.
 2. A packet is known by its *index*: the 16-bit sequence number plus a roll-over counter (ROC) that is never sent.
-   libsrtp keeps its own and does not tell; so we keep one too, by the same rule: keys and counters describe a session
-   completely.
-3. Receiving: guess the index, let libsrtp authenticate, and only then believe the guess.
+   libsrtp guesses the index, authenticates, and only then believes the guess.
+3. What is kept here beside is who sends: each source costs libsrtp memory that it never gives back.
 
 ```
    |<------------- authenticated ------------->|
@@ -16,17 +15,12 @@
 Packets that fail are counted by reason and raised as `SrtpError`: the caller drops them, the session goes on.
 """
 
-from dataclasses import dataclass
 from enum import Enum
-from struct import Struct
 
 import pylibsrtp
 
 from voicegate.errors import LocalError, PeerError
 from voicegate.rtp.limits import MAX_SRTP_STREAMS, SRTP_REPLAY_WINDOW
-
-_RTP_SEQUENCE_AND_SSRC = Struct("!2xH4xI")
-_RTCP_SSRC = Struct("!4xI")
 
 
 class SrtpErrorReason(Enum):
@@ -46,16 +40,8 @@ class SrtpError(PeerError):
     """A protected packet was refused."""
 
 
-@dataclass(slots=True)
-class PacketIndex:
-    """How far the numbering of one source has come. RFC 3711 §3.2.1."""
-
-    rollover_counter: int
-    highest_sequence: int
-
-
 class _Direction:
-    """What both directions have in common: a libsrtp session and the indices of its sources."""
+    """What both directions have in common: a libsrtp session."""
 
     def __init__(self, profile: int, key: bytes, salt: bytes, ssrc_type: int) -> None:
         suite = _SUITES.get(profile)
@@ -63,19 +49,18 @@ class _Direction:
             raise LocalError(
                 f"no SRTP profile {profile:#06x}; known are {', '.join(f'{known:#06x}' for known in _SUITES)}"
             )
-        libsrtp_profile, salt_octets = suite
-        if len(key) != 16 or len(salt) != salt_octets:
-            raise LocalError(f"profile {profile:#06x} wants a key of 16 and a salt of {salt_octets} bytes")
+        libsrtp_profile, key_octets, salt_octets = suite
+        if len(key) != key_octets or len(salt) != salt_octets:
+            raise LocalError(f"profile {profile:#06x} wants a key of {key_octets} and a salt of {salt_octets} bytes")
         # libsrtp takes them as one block, key first, as RFC 5764 §4.2 exports them.
         policy = pylibsrtp.Policy(key=key + salt, ssrc_type=ssrc_type, srtp_profile=libsrtp_profile)
         policy.window_size = SRTP_REPLAY_WINDOW
-        self.streams: dict[int, PacketIndex] = {}
-        """By SSRC. With the keys this is all that a session in this direction consists of."""
         self._session = pylibsrtp.Session(policy)
 
 
 class SrtpSender(_Direction):
-    """Protects what we send. `profile` is the IANA number: 0x0001 AES128_CM_SHA1_80, 0x0007 AEAD_AES_128_GCM."""
+    """Protects what we send. `profile` is the IANA number: 0x0001 AES128_CM_SHA1_80, 0x0007 AEAD_AES_128_GCM,
+    0x0008 AEAD_AES_256_GCM."""
 
     def __init__(self, profile: int, key: bytes, salt: bytes) -> None:
         super().__init__(profile, key, salt, pylibsrtp.Policy.SSRC_ANY_OUTBOUND)
@@ -83,12 +68,9 @@ class SrtpSender(_Direction):
     def protect_rtp(self, packet: bytes) -> bytes:
         """One RTP packet, encrypted and with its tag. A number that was used before is a `LocalError`."""
         try:
-            protected = self._session.protect(packet)
+            return self._session.protect(packet)
         except (pylibsrtp.Error, ValueError) as error:
             raise LocalError(f"cannot protect this RTP packet of {len(packet)} bytes: {error}") from error
-        sequence_number, ssrc = _RTP_SEQUENCE_AND_SSRC.unpack_from(packet)
-        _advance(self.streams, ssrc, sequence_number)
-        return protected
 
     def protect_rtcp(self, packet: bytes) -> bytes:
         """One RTCP datagram, encrypted, with its index and tag."""
@@ -104,51 +86,51 @@ class SrtpReceiver(_Direction):
     def __init__(self, profile: int, key: bytes, salt: bytes) -> None:
         super().__init__(profile, key, salt, pylibsrtp.Policy.SSRC_ANY_INBOUND)
         self.failures = dict.fromkeys(SrtpErrorReason, 0)
-        self._rtcp_sources: set[int] = set()
+        self._sources: set[bytes] = set()
 
     def unprotect_rtp(self, data: bytes) -> bytes:
         """The RTP packet inside, or `SrtpError`."""
         if len(data) < 12:
             raise self._failure(SrtpErrorReason.TOO_SHORT, f"{len(data)} bytes")
-        sequence_number, ssrc = _RTP_SEQUENCE_AND_SSRC.unpack_from(data)
-        if ssrc not in self.streams:
+        ssrc = data[8:12]
+        if ssrc not in self._sources:
             self._check_room(ssrc)
         try:
             packet = self._session.unprotect(data)
         except (pylibsrtp.Error, ValueError) as error:
             raise self._failure(_REASONS.get(str(error), SrtpErrorReason.MALFORMED), str(error)) from error
-        # RFC 3711 §3.3.1: the index advances only when the packet has proved authentic.
-        _advance(self.streams, ssrc, sequence_number)
+        self._sources.add(ssrc)
         return packet
 
     def unprotect_rtcp(self, data: bytes) -> bytes:
         """The RTCP datagram inside, or `SrtpError`. RTCP carries its index, so there is nothing to guess."""
         if len(data) < 8:
             raise self._failure(SrtpErrorReason.TOO_SHORT, f"{len(data)} bytes")
-        (ssrc,) = _RTCP_SSRC.unpack_from(data)
-        if ssrc not in self._rtcp_sources:
+        ssrc = data[4:8]
+        if ssrc not in self._sources:
             self._check_room(ssrc)
         try:
             packet = self._session.unprotect_rtcp(data)
         except (pylibsrtp.Error, ValueError) as error:
             raise self._failure(_REASONS.get(str(error), SrtpErrorReason.MALFORMED), str(error)) from error
-        self._rtcp_sources.add(ssrc)
+        self._sources.add(ssrc)
         return packet
 
-    def _check_room(self, ssrc: int) -> None:
+    def _check_room(self, ssrc: bytes) -> None:
         """libsrtp makes a context for every new source that proves authentic and never frees it: bound their number."""
-        if len(self.streams.keys() | self._rtcp_sources | {ssrc}) > MAX_SRTP_STREAMS:
-            raise self._failure(SrtpErrorReason.TOO_MANY_STREAMS, f"{ssrc:#010x}")
+        if len(self._sources) >= MAX_SRTP_STREAMS:
+            raise self._failure(SrtpErrorReason.TOO_MANY_STREAMS, f"0x{ssrc.hex()}")
 
     def _failure(self, reason: SrtpErrorReason, detail: str) -> SrtpError:
         self.failures[reason] += 1
         return SrtpError(reason, detail)
 
 
-#: By IANA number: libsrtp's name of the profile, and the length of its master salt (RFC 5764 §4.1.2, RFC 7714 §12).
+#: By IANA number: libsrtp's name of the profile, lengths of its master key and salt (RFC 5764 §4.1.2, RFC 7714 §12).
 _SUITES = {
-    0x0001: (pylibsrtp.Policy.SRTP_PROFILE_AES128_CM_SHA1_80, 14),
-    0x0007: (pylibsrtp.Policy.SRTP_PROFILE_AEAD_AES_128_GCM, 12),
+    0x0001: (pylibsrtp.Policy.SRTP_PROFILE_AES128_CM_SHA1_80, 16, 14),
+    0x0007: (pylibsrtp.Policy.SRTP_PROFILE_AEAD_AES_128_GCM, 16, 12),
+    0x0008: (pylibsrtp.Policy.SRTP_PROFILE_AEAD_AES_256_GCM, 32, 12),
 }
 
 #: pylibsrtp tells errors apart by text only.
@@ -159,18 +141,3 @@ _REASONS = {
     "can't use key any more": SrtpErrorReason.KEY_EXHAUSTED,
     "packet is too long": SrtpErrorReason.TOO_LONG,
 }
-
-
-def _advance(streams: dict[int, PacketIndex], ssrc: int, sequence_number: int) -> None:
-    """RFC 3711 §3.3.1: the right roll-over counter is the one that brings the number nearest to the highest so far."""
-    index = streams.get(ssrc)
-    if index is None:
-        streams[ssrc] = PacketIndex(0, sequence_number)
-        return
-    step = ((sequence_number - index.highest_sequence + 0x8000) & 0xFFFF) - 0x8000
-    # Before the first roll-over there is nothing to fall behind into, so any larger number is ahead (libsrtp agrees).
-    if step > 0 or (index.rollover_counter == 0 and sequence_number > index.highest_sequence):
-        # RFC 3711 §3.3.1: only a later packet moves the index; a number that became smaller has rolled over.
-        if sequence_number < index.highest_sequence:
-            index.rollover_counter = (index.rollover_counter + 1) & 0xFFFFFFFF
-        index.highest_sequence = sequence_number

@@ -161,12 +161,19 @@ class DataChannels:
         was wrong, and whatever was sent on it is lost to this channel. Raises `LocalError` where there is nothing to
         guess any more.
         """
-        # RFC 8832 §6: the parity of the peer's ids. Everybody takes the first that is free.
-        number = 1 - self.role.value
+        number = self._first_id_of_peer
         if number in self._channels or number in self._burnt:
             raise LocalError(f"channel id {number} is in use")
         self._channels[number] = _Channel(number, ChannelOpen(label), by_peer=True, acknowledged=True, expected=True)
         return number
+
+    def acknowledge_ahead(self) -> None:
+        """Acknowledge the channel that the peer will open first, under the first of its ids, before it says so.
+
+        For a peer whose channel is open only with that: it travels with our COOKIE-ECHO, and not a round trip later.
+        The OPEN is acknowledged as ever, for nobody promised this id.
+        """
+        self._association.send(self._first_id_of_peer, PayloadProtocol.DCEP, ACK)
 
     def send(self, channel: int, data: str | bytes) -> None:
         """Queue a text or a binary message.
@@ -267,6 +274,11 @@ class DataChannels:
     def round_trip_s(self) -> float | None:
         """The smoothed round trip, once measured."""
         return self._association.round_trip_s
+
+    @property
+    def _first_id_of_peer(self) -> int:
+        # RFC 8832 §6: the parity of the peer's ids. Everybody takes the first that is free.
+        return 1 - self.role.value
 
     # Events of the association ----------------------------------------------------------------------------------------
 

@@ -42,7 +42,8 @@ class ChannelPlan:
 
     `peer_init` is the peer's INIT if both descriptions have one (SNAP), `events_id` the id under which the peer opens
     the channel of events by itself, None if it will say so in the channel. With `early_events` events are sent before
-    it has, under the id that it will probably take (spec/sctp.md).
+    it has, under the id that it will probably take (spec/sctp.md). With `acknowledges_ahead` its channel is acknowledged
+    before that, too, because the peer waits for it.
     """
 
     settings: SctpSettings
@@ -50,6 +51,7 @@ class ChannelPlan:
     peer_init: bytes | None = None
     events_id: int | None = None
     early_events: bool = False
+    acknowledges_ahead: bool = False
 
 
 class Channels:
@@ -90,6 +92,8 @@ class Channels:
             self._sctp.open(EVENTS_LABEL, negotiated_id=self._plan.events_id)
             # What is said at once leaves with our first packet of data, be it behind the COOKIE-ECHO.
             self._open(self._plan.events_id, EVENTS_LABEL)
+        elif self._plan.acknowledges_ahead:
+            self._sctp.acknowledge_ahead()
         if self._plan.peer_init is None:
             self._sctp.start(now)
         else:

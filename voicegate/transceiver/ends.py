@@ -8,6 +8,7 @@ class EndReason(Enum):
 
     NEVER_CONNECTED = "never connected"
     NEVER_OFFERED = "never offered"
+    ANSWERED_ELSEWHERE = "answered elsewhere"
     CONSENT_EXPIRED = "consent expired"
     HANDSHAKE_FAILED = "handshake failed"
     DTLS_CLOSED = "dtls closed"

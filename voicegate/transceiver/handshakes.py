@@ -28,6 +28,7 @@ from voicegate.dtls import (
     ConnectionFailed,
     ConnectionState,
     DtlsConnection,
+    DtlsReason,
     DtlsRole,
     HandshakeComplete,
     SrtpKeyingMaterial,
@@ -314,7 +315,9 @@ class Handshakes:
             return
         self.connection = None
         self._forget_keys()
-        self._deadline = now + HANDSHAKE_RETRY_S
+        # Whoever stopped in the middle has had its time; after a stranger the rightful client gets some.
+        has_waited = failure.error.dtls_reason is DtlsReason.TIMEOUT
+        self._deadline = now if has_waited else now + HANDSHAKE_RETRY_S
         self._try_another_path(now)
 
     def _rethink(self, now: float) -> None:

@@ -22,7 +22,7 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, replace
 from functools import partial
 from math import inf
@@ -30,7 +30,7 @@ from math import inf
 import trio
 
 from voicegate.agents import Agent, Call, run_agent
-from voicegate.dtls import DtlsRole, SrtpKeyingMaterial
+from voicegate.dtls import DtlsRole, Fingerprint, SrtpKeyingMaterial
 from voicegate.ice import ConsentExpired, DtlsAcknowledged, PathRemoved
 from voicegate.realtime import ErrorCode, EventError
 from voicegate.routing import with_flags
@@ -128,6 +128,16 @@ class Session:
         self._settled.set()
         self._arm_timer()
 
+    def is_of(self, remote_ufrag: str, fingerprints: Collection[Fingerprint]) -> bool:
+        """Whether this is the session of an offer with these; before there was one, of its sender's first packet."""
+        expected = self._parameters.peer_fingerprints
+        is_known = not self.is_confirmed or any(each in fingerprints for each in expected)
+        return is_known and self._ice.serves(remote_ufrag)
+
+    def client_at(self, address: ClientAddress) -> bytes:
+        """What the client there calls himself in his checks; empty if none came from there."""
+        return self._ice.client_at(address)
+
     def summary(self) -> dict[str, object]:
         """What the call took and how it went, for the log: setup times, audio, packets, loss, round trip, shortcuts."""
         return {**self.timeline.in_ms(), **asdict(self.call.usage), "shortcuts": self.shortcuts}
@@ -186,6 +196,8 @@ class Session:
         self._around.cancel_timer(self)
         if self.audio is not None:
             self.audio.count_packets()
+        if self.end_reason is EndReason.ANSWERED_ELSEWHERE:
+            return  # Its client has begun another session over the same address, and would take a goodbye for that's.
         if self.rtp is not None and self.media_path is not None and self._handshakes.is_trusted:
             self._around.send(self.media_path, self.rtp.goodbye(now, time.time()))
         self.drain_channels(now)
