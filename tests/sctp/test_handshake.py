@@ -140,7 +140,7 @@ def test_a_cookie_ack_is_repeated_until_the_peer_shows_that_it_is_up(make_forger
     """Browsers ask for a lost one only after a second."""
     forger = make_forger()
     forger.victim.expect_round_trip(0.1, 0.0)
-    forger.connect()
+    forger.echo_cookie()
     if answer == "data":
         forger.say(forger.data(0))
     elif answer == "its own COOKIE-ACK":
@@ -155,6 +155,25 @@ def test_a_cookie_ack_is_repeated_until_the_peer_shows_that_it_is_up(make_forger
         assert len(acknowledged) == COOKIE_ACK_REPEATS
     else:
         assert acknowledged == []
+
+
+def test_no_data_reaches_a_peer_that_still_waits_for_its_cookie_ack(make_forger: MakeForger) -> None:
+    """Browsers take it, acknowledge it, and have no channel yet to give it to."""
+    forger = make_forger()
+    forger.victim.expect_round_trip(0.1, 0.0)
+    forger.echo_cookie()
+    forger.victim.send(0, 51, b"x")
+    for _ in range(4):
+        kinds = [kind for kind, _ in forger.hear()]
+        assert (ChunkType.DATA in kinds) <= (kinds[:1] == [ChunkType.COOKIE_ACK]), kinds
+        timeout = forger.victim.next_timeout()
+        assert timeout is not None
+        forger.now = timeout
+        forger.victim.handle_timeout(forger.now)
+    assert forger.victim.statistics.data_chunks_sent > 1
+    forger.say(forger.data(0))
+    forger.victim.send(0, 51, b"y" * 1100)
+    assert ChunkType.COOKIE_ACK not in [kind for kind, _ in forger.hear()]
 
 
 def test_established_from_signalling(make_channels: MakeChannels, make_line: MakeLine) -> None:

@@ -38,6 +38,8 @@ from voicegate.sctp.stream_reset import StreamReset
 
 _S = AssociationState
 
+COOKIE_ACK = chunk(ChunkType.COOKIE_ACK, 0)
+
 # How dcSCTP begins its cookies; the two digits behind it are a version.
 DCSCTP_COOKIE = b"dcSCTP"
 
@@ -70,6 +72,8 @@ class AssociationSetup:
         self._handshake_deadline: float | None = None
         self._handshake_attempts = 0
         self._handshake_sent_at = 0.0
+        # The peer said COOKIE-ECHO, and has not shown that our COOKIE-ACK has arrived.
+        self._peer_may_wait = False
         self._cookie_ack_deadline: float | None = None
         self._acknowledged_cookies = 0
         self._handshake_timeout_s = UNKNOWN_SETUP_TIMEOUT_S
@@ -188,6 +192,7 @@ class AssociationSetup:
         if self.state in SETUP_STATES:
             self._come_up(now)
         self._acknowledged_cookies = 0
+        self._peer_may_wait = True
         self._acknowledge_cookie(now)
 
     def _acknowledge_cookie(self, now: float) -> None:
@@ -196,14 +201,19 @@ class AssociationSetup:
         If one is lost the peer asks for it by itself, but browsers do so after a whole second, then two, then four. One
         too many is ignored (RFC 9260 §5.2.5).
         """
-        self._outbox.add(chunk(ChunkType.COOKIE_ACK, 0))
+        self._outbox.add(COOKIE_ACK)
         self._cookie_ack_deadline = None
         if self._acknowledged_cookies < COOKIE_ACK_REPEATS:
             self._cookie_ack_deadline = now + self._patience_after(self._acknowledged_cookies)
         self._acknowledged_cookies += 1
 
-    def _receive_cookie_ack(self, value: bytes, now: float) -> None:
+    def _note_peer_up(self) -> None:
+        """It has sent data, or acknowledged some, which never leaves without a COOKIE-ACK before it."""
+        self._peer_may_wait = False
         self._cookie_ack_deadline = None
+
+    def _receive_cookie_ack(self, value: bytes, now: float) -> None:
+        self._note_peer_up()
         if self.state is _S.COOKIE_ECHOED:
             self._come_up(now)
         else:
