@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import socket
@@ -23,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 SAMPLE_RATE = 48_000
 FRAME_SAMPLES = 960  # 20 ms: fine enough to tell syllables apart, coarse enough to forgive a codec
 FRAME_S = FRAME_SAMPLES / SAMPLE_RATE
-PART_S = 0.9  # some syllables: enough to know them again
+PART_S = 1.5  # some words: enough to know them again
 
 # A call of a few seconds, with the start of a browser before it on a busy machine.
 PEER_TIMEOUT_S = 90.0
@@ -75,6 +76,20 @@ def peers() -> Iterator[list[DtlsCommand]]:
         peer.stop()
 
 
+@pytest.fixture(scope="session")
+def dtls_rows(request: pytest.FixtureRequest) -> Iterator[list[tuple[str, ...]]]:
+    """What DTLS stacks agreed on with ours, cell by cell; printed when all are through."""
+    found: list[tuple[str, ...]] = []
+    yield found
+    head = ("peer", "version", "we are", "SRTP profile", "key exchange", "cipher suite")
+    widths = [max(len(row[column]) for row in [head, *found]) for column in range(len(head))]
+    capture = request.config.pluginmanager.get_plugin("capturemanager")
+    with capture.global_and_fixture_disabled() if capture else contextlib.nullcontext():
+        print()
+        for row in [head, *found] if found else ():
+            print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+
+
 def read_channels(path: Path) -> list[Samples]:
     with wave.open(str(path)) as file:
         assert (file.getframerate(), file.getsampwidth()) == (SAMPLE_RATE, 2)
@@ -97,7 +112,7 @@ class Ears:
 
     rate = SAMPLE_RATE
 
-    # Of `likeness_of_parts`: speech that was heard has 0.9 and more, other speech less than 0.6.
+    # Of `likeness_of_parts`: speech that was heard has 0.9 and more, other speech 0.6 and less.
     same_speech = 0.8
 
     def read(self, path: Path) -> Samples:
@@ -141,7 +156,7 @@ class Ears:
         part = round(PART_S * SAMPLE_RATE)
         voiced_frames = voiced(self.loudness(said))
         start, stop = voiced_frames.start * FRAME_SAMPLES, voiced_frames.stop * FRAME_SAMPLES
-        parts = [said[at : at + part] for at in range(start, stop - part // 2, part)]
+        parts = [said[at : at + part] for at in range(start, max(stop - part // 2, start + 1), part)]
         return statistics.median(self.compare(each, heard).correlation for each in parts)
 
 

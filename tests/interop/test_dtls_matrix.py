@@ -1,8 +1,8 @@
 """Every foreign DTLS stack at hand against ours: peer, version, role, SRTP profile, key exchange. Prints a table.
 
 Chromium, Firefox and libwebrtc speak DTLS 1.3, and 1.2 when we speak no better; the browsers offer X25519MLKEM768.
-aiortc (OpenSSL) speaks 1.2. A cell that names a
-group which the peer offers no share of is a HelloRetryRequest. `test_openssl_dtls.py` has the openssl command.
+aiortc (OpenSSL) speaks 1.2. A cell that names a group which the peer offers no share of is a HelloRetryRequest.
+`test_openssl_dtls.py` has the openssl command, `test_pion_dtls.py` pion, whose rows are in the table too.
 """
 
 from __future__ import annotations
@@ -109,20 +109,6 @@ Run: TypeAlias = "Callable[[str, str], dict[str, Any]]"
 
 
 @pytest.fixture(scope="module")
-def rows(request: pytest.FixtureRequest) -> Iterator[list[tuple[str, ...]]]:
-    """What was agreed on, cell by cell; printed when all are through."""
-    found: list[tuple[str, ...]] = []
-    yield found
-    head = ("peer", "version", "we are", "SRTP profile", "key exchange", "cipher suite")
-    widths = [max(len(row[column]) for row in [head, *found]) for column in range(len(head))]
-    capture = request.config.pluginmanager.get_plugin("capturemanager")
-    with capture.global_and_fixture_disabled() if capture else contextlib.nullcontext():
-        print()
-        for row in [head, *found] if found else ():
-            print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
-
-
-@pytest.fixture(scope="module")
 def run(isolated: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     """Have a peer call a URL; its report. Each peer is a program of its own, but a Firefox lasts for its cells."""
     recording = tmp_path_factory.mktemp("heard") / "heard.wav"
@@ -141,7 +127,7 @@ def run(isolated: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ru
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=str)
-def test_the_stacks_agree(cell: Cell, run: Run, rows: list[tuple[str, ...]]) -> None:
+def test_the_stacks_agree(cell: Cell, run: Run, dtls_rows: list[tuple[str, ...]]) -> None:
     groups = POST_QUANTUM_GROUPS[1:] if cell.group is None else (cell.group,)
     if not available_groups(groups):
         pytest.skip("this machine's library has no ML-KEM")
@@ -168,7 +154,7 @@ def test_the_stacks_agree(cell: Cell, run: Run, rows: list[tuple[str, ...]]) -> 
     # The peer's own word for it, where it gives one: the version as on the wire.
     assert report.get("dtls", expected := {V13: "FEFC", V12: "FEFD"}[cell.version]) == expected
     agreed = (outcome.version, cell.role.value, cell.profile.name, outcome.key_exchange, outcome.cipher_suite)
-    rows.append((NAMES[cell.peer], *agreed))
+    dtls_rows.append((NAMES[cell.peer], *agreed))
 
 
 def run_program(peer: str, url: str, recording: Path) -> dict[str, Any]:

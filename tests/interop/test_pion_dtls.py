@@ -119,6 +119,7 @@ def test_a_whole_conversation(  # noqa: PLR0913, PLR0917 - a row of the table, a
     mtu: int,
     udp: socket.socket,
     peers: list[DtlsCommand],
+    dtls_rows: list[tuple[str, ...]],
 ) -> None:
     shell, peer = meet(pion, role, profile, group, suite, udp, peers, mtu)
     complete = shell.wait_for(HandshakeComplete)
@@ -138,3 +139,4 @@ def test_a_whole_conversation(  # noqa: PLR0913, PLR0917 - a row of the table, a
     assert shell.wait_for(ConnectionClosed) == ConnectionClosed(CloseReason.LOCAL)
     shell.wait_for_print(b'"closed"')
     assert all(len(datagram) <= mtu for from_peer, datagram in shell.datagrams if not from_peer)
+    dtls_rows.append(("pion", complete.version, role.value, profile.name, group.name, suite.name))

@@ -159,10 +159,13 @@ async def test_a_client_without_a_channel_of_events_costs_little(
         heard = await listen_from_the_beginning(house, caller)
         await house.pass_time(0.5, caller)
         assert len(heard["mine"]) == 1
-        assert len(session.call.hub._attached) == 1
+        channels = session._channels
+        assert channels is not None
+        assert channels._guess
         for _ in range(MAX_GUESSED_EVENT_OCTETS // 10_000 + 1):
             session.call.hub.emit({"type": "error", "error": {"message": "x" * 10_000}})
         await house.pass_time(0.5, caller)
+        assert not channels._guess
         assert not session.call.hub._attached
         assert len(heard["mine"]) == 1
         assert session.end_reason is None

@@ -62,6 +62,21 @@ ALERT_FOR: dict[DtlsReason, AlertDescription] = {
 }
 
 
+# The two sides are what they are: trying again is of no use, and nobody attacks.
+NOTHING_IN_COMMON = frozenset(
+    {
+        DtlsReason.UNSUPPORTED_VERSION,
+        DtlsReason.NO_COMMON_CIPHER_SUITE,
+        DtlsReason.NO_COMMON_GROUP,
+        DtlsReason.NO_COMMON_SIGNATURE_ALGORITHM,
+        DtlsReason.NO_COMMON_SRTP_PROFILE,
+        DtlsReason.MISSING_USE_SRTP,
+        DtlsReason.MISSING_EXTENDED_MASTER_SECRET,
+        DtlsReason.UNSUPPORTED_CERTIFICATE,
+    }
+)
+
+
 class DtlsError(PeerError):
     """The peer's DTLS is wrong in the way that `reason` names."""
 

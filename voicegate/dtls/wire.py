@@ -31,7 +31,12 @@ class Reader:
 
     def vector(self, length_octets: int, *, minimum: int = 0, maximum: int | None = None) -> bytes:
         """The content of a vector whose length is written in `length_octets` bytes and has these bounds."""
-        content = self.take(self.unsigned(length_octets))
+        start = self._offset + length_octets
+        end = start + int.from_bytes(self._data[self._offset : start], "big")
+        if end > len(self._data):
+            raise DtlsError(DtlsReason.MALFORMED, f"vector of {end - start} bytes, {self.remaining} left")
+        content = self._data[start:end]
+        self._offset = end
         # RFC 5246 §4.3: where a specification gives bounds, a length outside of them is malformed.
         if len(content) < minimum or (maximum is not None and len(content) > maximum):
             raise DtlsError(DtlsReason.MALFORMED, f"vector of {len(content)} bytes, want {minimum} to {maximum}")

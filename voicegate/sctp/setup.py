@@ -252,7 +252,7 @@ class AssociationSetup:
 
     def _patience_after(self, repeats: int) -> float:
         doublings = max(repeats + 1 - EVEN_SETUP_REPEATS, 0)
-        return min(self._handshake_timeout_s * float(1 << doublings), self._settings.maximum_rto_s)
+        return min(self._handshake_timeout_s * 2.0**doublings, self._settings.maximum_rto_s)
 
     def _send_handshake_chunk(self) -> None:
         if self.state is _S.COOKIE_WAIT:

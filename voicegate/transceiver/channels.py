@@ -42,8 +42,8 @@ class ChannelPlan:
 
     `peer_init` is the peer's INIT if both descriptions have one (SNAP), `events_id` the id under which the peer opens
     the channel of events by itself, None if it will say so in the channel. With `early_events` events are sent before
-    it has, under the id that it will probably take (spec/sctp.md). With `acknowledges_ahead` its channel is also
-    acknowledged before that, because the peer waits for it.
+    it has, under the id that it will probably take (spec/sctp.md). With `acknowledges_ahead` that channel is
+    acknowledged before it has, too, because the peer waits for it.
     """
 
     settings: SctpSettings

@@ -11,6 +11,7 @@ class EndReason(Enum):
     ANSWERED_ELSEWHERE = "answered elsewhere"
     CONSENT_EXPIRED = "consent expired"
     HANDSHAKE_FAILED = "handshake failed"
+    NOTHING_IN_COMMON = "nothing in common"
     DTLS_CLOSED = "dtls closed"
     PEER_BYE = "peer bye"
     HUNG_UP = "hung up"

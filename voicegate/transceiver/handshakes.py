@@ -23,6 +23,7 @@ from math import inf
 from typing import Protocol
 
 from voicegate.dtls import (
+    NOTHING_IN_COMMON,
     ApplicationData,
     ConnectionClosed,
     ConnectionFailed,
@@ -89,14 +90,15 @@ class HandshakeOwner(Protocol):
 
 
 class Handshakes:
-    """The attempts of one session. `connection` is that of the present one, None between two; `path` is its path, and
-    `last_error` why the one before it failed."""
+    """The attempts of one session. `connection` is that of the present one, None between two; `path` is its path,
+    `last_error` why the one before it failed, and `end_reason` what the session ends with if nothing better comes."""
 
     def __init__(self, parameters: SessionParameters, surroundings: Surroundings, owner: HandshakeOwner) -> None:
         self.connection: DtlsConnection | None = None
         self.path: Path | None = None
         self.is_trusted = False
         self.last_error = ""
+        self.end_reason = EndReason.HANDSHAKE_FAILED
         self._parameters = parameters
         self._around = surroundings
         self._owner = owner
@@ -280,7 +282,7 @@ class Handshakes:
 
     def _complete(self, complete: HandshakeComplete, now: float) -> None:
         if complete.srtp is None:
-            self._owner.end(EndReason.HANDSHAKE_FAILED, "no SRTP profile in common")
+            self._owner.end(EndReason.NOTHING_IN_COMMON, "no SRTP profile")
             return
         self._is_complete = self.is_trusted = True
         self._deadline = self._early_at = inf
@@ -309,10 +311,12 @@ class Handshakes:
         """The attempt failed: not the session's end, for whoever holds the offer's certificate may still come."""
         log.info("%s: handshake failed: %s", self._parameters.call_id, failure.error)
         self.last_error = str(failure.error)
+        is_hopeless = failure.error.dtls_reason in NOTHING_IN_COMMON
+        self.end_reason = EndReason.NOTHING_IN_COMMON if is_hopeless else EndReason.HANDSHAKE_FAILED
         if self.path is not None:
             self._refused.add(self.path.address)
         if self._is_complete:
-            self._owner.end(EndReason.HANDSHAKE_FAILED, self.last_error)
+            self._owner.end(self.end_reason, self.last_error)
             return
         self.connection = None
         self._forget_keys()
@@ -325,13 +329,13 @@ class Handshakes:
         """The deadline of an attempt has passed."""
         self._deadline = now + HANDSHAKE_STALL_S
         if self.connection is None:
-            self._owner.end(EndReason.HANDSHAKE_FAILED, self.last_error)
+            self._owner.end(self.end_reason, self.last_error)
         else:
             self._try_another_path(now)
 
     def _try_another_path(self, now: float) -> None:
         if self._begun >= MAX_HANDSHAKES:
-            self._owner.end(EndReason.HANDSHAKE_FAILED, self.last_error)
+            self._owner.end(self.end_reason, self.last_error)
             return
         others = [path for path in self._owner.paths.values() if path is not self.path and self.may_begin(path)]
         if others:

@@ -201,4 +201,6 @@ def binding_of(fingerprint: Fingerprint) -> bytes:
 def source_prefix(host: str) -> str:
     """The IPv4 address, or the /64 of an IPv6 one: what one subscriber has."""
     address = ipaddress.ip_address(host)
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
     return host if address.version == 4 else f"{int(address) >> 64:x}"  # noqa: PLR2004 - the IP version

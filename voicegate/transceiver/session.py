@@ -319,7 +319,7 @@ class Session:
             return
         self._handshakes.handle_timeout(now)
         if self.timeline.secured is None and now >= self._connect_deadline:
-            reason = EndReason.HANDSHAKE_FAILED if self.paths else EndReason.NEVER_CONNECTED
+            reason = self._handshakes.end_reason if self.paths else EndReason.NEVER_CONNECTED
             self.end(reason, self._handshakes.last_error)
             return
         over = self._lifetime.why_over(now)

@@ -54,7 +54,7 @@ from voicegate.signaling.origin import is_loopback
 from voicegate.transceiver.ends import EndReason
 from voicegate.transceiver.errors import FullError
 from voicegate.transceiver.host import Transceiver
-from voicegate.transceiver.instant import Pace
+from voicegate.transceiver.instant import Pace, source_prefix
 from voicegate.transceiver.limits import MAX_MESSAGE_OCTETS, MAX_SESSIONS
 from voicegate.transceiver.session import Session
 
@@ -418,8 +418,9 @@ class _HubAttachment:
 
 
 def holder_of(context: RequestContext) -> str:
-    """Whom a call that never connects is charged to. Behind a loopback address there may be everybody: a proxy."""
+    """Whom templates, and calls that never connect, are charged to: the credential, or else what one subscriber has of
+    addresses. Behind a loopback address there may be everybody: a proxy."""
     if context.holder:
         return context.holder
     address = context.origin.address or context.client_host
-    return "" if is_loopback(address) else address
+    return "" if is_loopback(address) else source_prefix(address)
