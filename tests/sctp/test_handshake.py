@@ -27,7 +27,7 @@ from voicegate.sctp import (
     init_to_sdp,
 )
 from voicegate.sctp.chunks import ChunkType, Init, parse_causes
-from voicegate.sctp.limits import COOKIE_LIFE_S, MAXIMUM_INIT_RETRANSMISSIONS
+from voicegate.sctp.limits import COOKIE_ACK_REPEATS, COOKIE_LIFE_S, MAXIMUM_INIT_RETRANSMISSIONS
 from voicegate.sctp.packet import chunk
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def test_nobody_answers(make_associations: MakeAssociations, make_line: MakeLine
     line.run(limit_s=100)
     times = [time for time, _, _ in line.sent]
     assert len(times) == 1 + MAXIMUM_INIT_RETRANSMISSIONS
-    assert times[:5] == pytest.approx([0, 0.5, 1, 1.5, 2.5])
+    assert times[:5] == pytest.approx([0, 0.1, 0.2, 0.3, 0.5])
     assert [event.reason for event in line.events[0]] == [SctpReason.SETUP_TIMEOUT]
     assert one.next_timeout() is None
 
@@ -140,7 +140,7 @@ def test_a_cookie_ack_is_repeated_until_the_peer_shows_that_it_is_up(make_forger
     """Browsers ask for a lost one only after a second."""
     forger = make_forger()
     forger.victim.expect_round_trip(0.1, 0.0)
-    forger.connect()
+    forger.echo_cookie()
     if answer == "data":
         forger.say(forger.data(0))
     elif answer == "its own COOKIE-ACK":
@@ -152,9 +152,28 @@ def test_a_cookie_ack_is_repeated_until_the_peer_shows_that_it_is_up(make_forger
         acknowledged += [forger.now for kind, _ in forger.hear() if kind == ChunkType.COOKIE_ACK]
     if answer == "nothing":
         assert acknowledged[:5] == pytest.approx([0.15, 0.3, 0.45, 0.75, 1.35])
-        assert len(acknowledged) == MAXIMUM_INIT_RETRANSMISSIONS
+        assert len(acknowledged) == COOKIE_ACK_REPEATS
     else:
         assert acknowledged == []
+
+
+def test_no_data_reaches_a_peer_that_still_waits_for_its_cookie_ack(make_forger: MakeForger) -> None:
+    """Browsers take it, acknowledge it, and have no channel yet to give it to."""
+    forger = make_forger()
+    forger.victim.expect_round_trip(0.1, 0.0)
+    forger.echo_cookie()
+    forger.victim.send(0, 51, b"x")
+    for _ in range(4):
+        kinds = [kind for kind, _ in forger.hear()]
+        assert (ChunkType.DATA in kinds) <= (kinds[:1] == [ChunkType.COOKIE_ACK]), kinds
+        timeout = forger.victim.next_timeout()
+        assert timeout is not None
+        forger.now = timeout
+        forger.victim.handle_timeout(forger.now)
+    assert forger.victim.statistics.data_chunks_sent > 1
+    forger.say(forger.data(0))
+    forger.victim.send(0, 51, b"y" * 1100)
+    assert ChunkType.COOKIE_ACK not in [kind for kind, _ in forger.hear()]
 
 
 def test_established_from_signalling(make_channels: MakeChannels, make_line: MakeLine) -> None:

@@ -250,6 +250,10 @@ class DtlsConnection:
         patience counts from now, and in round trips of this path."""
         self._transport.path_found(round_trip_s, now)
 
+    def repeat_flight(self, now: float) -> None:
+        """What we said last may not have left the owner, and now can: say it again, if no answer has come."""
+        self._transport.repeat_flight(now)
+
     def set_peer_fingerprints(self, fingerprints: Sequence[Fingerprint]) -> None:
         """Signalling told who the peer is. A mismatch with a certificate that is already here ends the connection."""
         if self.state is ConnectionState.CLOSED:

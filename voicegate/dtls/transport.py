@@ -197,6 +197,12 @@ class HandshakeTransport:
         if self.timer.deadline is not None:
             self.timer.start(now)
 
+    def repeat_flight(self, now: float) -> None:
+        """Say it again now, if an answer is still waited for and it was not said just before; and count anew."""
+        if self.timer.deadline is not None:
+            self._repeat(now)
+            self.timer.start(now)
+
     # Phases -----------------------------------------------------------------------------------------------------------
 
     def speak_dtls_13(self) -> None:

@@ -17,7 +17,15 @@ from voicegate.sctp.chunks import ChunkType, Init, serialize_error, serialize_sh
 from voicegate.sctp.cookie import Cookie
 from voicegate.sctp.errors import CAUSE_FOR, CauseCode, SctpError, SctpReason
 from voicegate.sctp.events import AssociationEvent, AssociationLost, AssociationUp
-from voicegate.sctp.limits import COOKIE_LIFE_S, EVEN_SETUP_REPEATS, MINIMUM_SETUP_TIMEOUT_S, SETUP_PATIENCE
+from voicegate.sctp.limits import (
+    COOKIE_ACK_REPEATS,
+    COOKIE_LIFE_S,
+    EVEN_SETUP_REPEATS,
+    MAXIMUM_SETUP_TIMEOUT_S,
+    MINIMUM_SETUP_TIMEOUT_S,
+    SETUP_PATIENCE,
+    UNKNOWN_SETUP_TIMEOUT_S,
+)
 from voicegate.sctp.outbox import Outbox
 from voicegate.sctp.packet import CHUNK_HEADER_BYTES, chunk, packet_start
 from voicegate.sctp.receiving import Inbound
@@ -29,6 +37,8 @@ from voicegate.sctp.statistics import SctpStatistics
 from voicegate.sctp.stream_reset import StreamReset
 
 _S = AssociationState
+
+COOKIE_ACK = chunk(ChunkType.COOKIE_ACK, 0)
 
 # How dcSCTP begins its cookies; the two digits behind it are a version.
 DCSCTP_COOKIE = b"dcSCTP"
@@ -62,9 +72,11 @@ class AssociationSetup:
         self._handshake_deadline: float | None = None
         self._handshake_attempts = 0
         self._handshake_sent_at = 0.0
+        # The peer said COOKIE-ECHO, and has not shown that our COOKIE-ACK has arrived.
+        self._peer_may_wait = False
         self._cookie_ack_deadline: float | None = None
         self._acknowledged_cookies = 0
-        self._handshake_timeout_s = settings.initial_rto_s
+        self._handshake_timeout_s = UNKNOWN_SETUP_TIMEOUT_S
         self._heartbeat_deadline: float | None = None
         self._heartbeat_sent: float | None = None
 
@@ -89,12 +101,12 @@ class AssociationSetup:
     def expect_round_trip(self, round_trip_s: float, now: float) -> None:
         """What ICE or DTLS measured: nothing of ours waits for the first answer as if the path were unknown."""
         self._outbound.rto.expect(round_trip_s)
-        wanted_s = min(SETUP_PATIENCE * round_trip_s, self._settings.initial_rto_s)
-        self._handshake_timeout_s = max(wanted_s, MINIMUM_SETUP_TIMEOUT_S)
+        patience_s = max(SETUP_PATIENCE * round_trip_s, MINIMUM_SETUP_TIMEOUT_S)
+        self._handshake_timeout_s = min(patience_s, MAXIMUM_SETUP_TIMEOUT_S)
         if self._handshake_deadline is not None:
             # An INIT that left before that was known.
-            repeat_at = max(self._handshake_sent_at + self._handshake_timeout_s, now)
-            self._handshake_deadline = min(self._handshake_deadline, repeat_at)
+            repeat_at = self._handshake_sent_at + self._patience_after(self._handshake_attempts)
+            self._handshake_deadline = max(repeat_at, now)
 
     @property
     def local_init(self) -> bytes:
@@ -180,22 +192,28 @@ class AssociationSetup:
         if self.state in SETUP_STATES:
             self._come_up(now)
         self._acknowledged_cookies = 0
+        self._peer_may_wait = True
         self._acknowledge_cookie(now)
 
     def _acknowledge_cookie(self, now: float) -> None:
-        """Say COOKIE-ACK, and say it again as long as the peer does not show that it is up, as often as a COOKIE-ECHO.
+        """Say COOKIE-ACK, and say it again as long as the peer does not show that it is up, a few times.
 
         If one is lost the peer asks for it by itself, but browsers do so after a whole second, then two, then four. One
         too many is ignored (RFC 9260 §5.2.5).
         """
-        self._outbox.add(chunk(ChunkType.COOKIE_ACK, 0))
+        self._outbox.add(COOKIE_ACK)
         self._cookie_ack_deadline = None
-        if self._acknowledged_cookies < self._settings.maximum_init_retransmissions:
+        if self._acknowledged_cookies < COOKIE_ACK_REPEATS:
             self._cookie_ack_deadline = now + self._patience_after(self._acknowledged_cookies)
         self._acknowledged_cookies += 1
 
-    def _receive_cookie_ack(self, value: bytes, now: float) -> None:
+    def _note_peer_up(self) -> None:
+        """It has sent data, or acknowledged some, which never leaves without a COOKIE-ACK before it."""
+        self._peer_may_wait = False
         self._cookie_ack_deadline = None
+
+    def _receive_cookie_ack(self, value: bytes, now: float) -> None:
+        self._note_peer_up()
         if self.state is _S.COOKIE_ECHOED:
             self._come_up(now)
         else:

@@ -139,6 +139,17 @@ class Handshakes:
             self.connection.start(now)
         self.drain(now)
 
+    def note_check(self, path: Path, now: float) -> None:
+        """A check came over this path, and with it the right to send a little more there (`Path.may_send`).
+
+        Our ClientHello is repeated at once, and not when its timer, ever slower, thinks of it: the repeats before this
+        may have been too much for what had come. Browsers send three checks, then none for a second or longer.
+        """
+        dtls = self.connection
+        if dtls is not None and path is self.path and not path.is_proven and dtls.state is ConnectionState.HELLO:
+            dtls.repeat_flight(now)
+            self.send(now)
+
     def feed(self, path: Path, data: bytes, now: float) -> bool:
         """Give one datagram to DTLS, unless it is of no use."""
         if path.address in self._refused:

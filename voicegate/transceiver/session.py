@@ -234,6 +234,8 @@ class Session:
         is_ours_to_begin = self._handshakes.connection is None and self._parameters.dtls_role is DtlsRole.CLIENT
         if is_ours_to_begin and self._handshakes.may_begin(path):
             self._handshakes.begin(path, now)
+        else:
+            self._handshakes.note_check(path, now)
         self._arm_timer()
 
     def receive_dtls(self, path: Path, data: bytes, entry: bytes, relay: RelayAddress, now: float) -> None:
