@@ -71,7 +71,7 @@ TARGETS = (
     Target("client", "applied", "up", 1.6),
     Target("client", "applied", "open", 1.1),
     Target("instant", "click", "up", 3.3),
-    Target("instant", "click", "open", 3.6),
+    Target("firefox-instant", "click", "up", 3.6),
     Target("client-instant", "click", "up", 1.7),
 )
 TARGET_RTT_MS = 100.0

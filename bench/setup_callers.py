@@ -19,13 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import trio
-from playwright.sync_api import Error as PageError
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Error as ChromiumError
+from playwright.sync_api import sync_playwright
 
-import voicegate.client
 from bench.processes import running
-from tests.interop.peers.browser_peer import FLAGS
-from voicegate.client import CallError, ClientCall, connect
+from tests.interop.peers.browser_peer import FLAGS, Page
+from tests.interop.peers.firefox import PROGRAM as FIREFOX
+from tests.interop.peers.firefox import FirefoxError, firefox
+from voicegate.client import CallError, ClientCall, connect, fetch_template
 
 PAGE_CALL = Path(__file__).parent / "peers" / "setup_call.js"
 CALLS_PATH = "/v1/realtime/calls"
@@ -81,13 +82,13 @@ class Variant:
     server: str = "voicegate"
 
 
-# Chromium.
+# Browsers.
 
 
 @dataclass(frozen=True, slots=True)
 class PagePlan:
-    """How Chromium calls: its flags and field trials, the id of its channel if the server is told one, whether it has a
-    template beforehand, and what must be in the server's answer for this to be the variant that it says."""
+    """How a browser calls: Chromium's flags and field trials, the id of its channel if the server is told one, whether
+    it has a template beforehand, and what must be in the server's answer for this to be the variant that it says."""
 
     flags: tuple[str, ...] = ()
     trials: str = ""
@@ -112,6 +113,15 @@ def chromium(plan: PagePlan) -> Iterator[Make]:
             browser.close()
 
 
+@contextmanager
+def firefox_esr(plan: PagePlan) -> Iterator[Make]:
+    """One browser for all calls."""
+    if shutil.which(FIREFOX) is None:
+        raise NotThereError("Firefox is not installed")
+    with firefox(bypass_csp=True) as page:
+        yield partial(_call_from_page, page, plan)
+
+
 def _call_from_page(page: Page, plan: PagePlan, place: Place, count: int) -> Iterator[CallTimes]:
     page.goto(urllib.parse.urljoin(place.url, "/live"))
     if plan.instant:
@@ -128,8 +138,8 @@ def _call_from_page(page: Page, plan: PagePlan, place: Place, count: int) -> Ite
     for _ in range(count):
         try:
             report = page.evaluate(script, parameters)
-        except PageError as error:
-            print(f"a call from the page failed: {error.message.splitlines()[0]}", file=sys.stderr)
+        except (ChromiumError, FirefoxError) as error:
+            print(f"a call from the page failed: {str(error).splitlines()[0]}", file=sys.stderr)
             yield CallTimes({})
             continue
         missing = [token for token in plan.takes if token not in report["answer"]]
@@ -168,27 +178,14 @@ def _fetch_template(url: str) -> dict[str, Any]:
         connection.close()
 
 
-@contextmanager
-def firefox() -> Iterator[Make]:
-    """Needs Firefox and a driver for it."""
-    if shutil.which("firefox-esr") is None and shutil.which("firefox") is None:
-        raise NotThereError("Firefox is not installed")
-    raise NotThereError("there is no driver for Firefox here")
-    yield  # type: ignore[unreachable]  # what makes this a context manager
-
-
 # Our own client.
 
 
 @contextmanager
 def our_client(instant: bool = False) -> Iterator[Make]:
     """In this process, which is warm."""
-    if instant and not hasattr(voicegate.client, "fetch_template"):
-        raise NotThereError("our client takes no templates: not there yet")
 
     def make(place: Place, count: int) -> Iterator[CallTimes]:
-        if instant:
-            _require_templates(place.url)
         for _ in range(count):
             yield trio.run(_one_call, place, instant)
 
@@ -197,10 +194,8 @@ def our_client(instant: bool = False) -> Iterator[Make]:
 
 @asynccontextmanager
 async def _connect(url: str, instant: bool) -> AsyncIterator[ClientCall]:
-    words: dict[str, Any] = {}
-    if instant:
-        words["template"] = await voicegate.client.fetch_template(url)  # type: ignore[attr-defined, unused-ignore]
-    async with connect(url, **words) as call:
+    template = await fetch_template(url) if instant else None
+    async with connect(url, template=template) as call:
         yield call
 
 
@@ -276,6 +271,7 @@ def _chromium(name: str, plan: PagePlan) -> Variant:
 
 VARIANTS = (
     _chromium("chromium", PagePlan()),
+    _chromium("dcid", PagePlan(dcid=0)),
     _chromium("chromium-classical", _plain(PagePlan())),
     _chromium("sped", _plain(_SPED)),
     _chromium("sped-pq", _SPED),
@@ -283,8 +279,10 @@ VARIANTS = (
     _chromium("sped-snap", _plain(_BOTH)),
     _chromium("sped-snap-pq", _BOTH),
     _chromium("instant", _INSTANT),
+    _chromium("instant-dcid", replace(_INSTANT, dcid=0)),
     _chromium("instant-sped", _plain(replace(_INSTANT, trials=SPED_TRIAL))),
-    Variant("firefox", "Firefox", firefox),
+    Variant("firefox", "Firefox", partial(firefox_esr, PagePlan())),
+    Variant("firefox-instant", "Firefox, Instant Connect", partial(firefox_esr, _INSTANT)),
     Variant("client", "our client", our_client),
     Variant("client-instant", "our client, Instant Connect", partial(our_client, instant=True)),
     Variant("libwebrtc", "libwebrtc", libwebrtc),

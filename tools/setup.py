@@ -3,8 +3,9 @@
     run                                       test
      │                                         │
      ▼                                         ▼
-    .venv + voicegate                         .venv + voicegate[test] + Debian's chromium, openssl, …
-                                               and the stock browser SDK from npm
+    .venv + voicegate                         .venv + voicegate[test] + Debian's chromium, firefox-esr, …
+                                               and from npm the stock browser SDK, and TypeScript;
+                                               pion/dtls where Go is present
      └──── written down in .venv/.ready-run    └──── written down in .venv/.ready-test
 
 A stamp names the place, the Python and the `pyproject.toml` it was made for. While it fits, nothing here starts pip or
@@ -29,14 +30,18 @@ OLDEST_PYTHON = (3, 11)
 # What the tests run besides Python: the program looked for, and the Debian package that holds it.
 PROGRAMS = {
     "chromium": "chromium",
+    "firefox-esr": "firefox-esr",
     "openssl": "openssl",
     "espeak-ng": "espeak-ng",
     "redis-server": "redis-server",
     "npm": "npm",
 }
 
-# What the tests take from npm, as it is published: one archive, without anything that it depends on.
-NPM_PACKAGE = "@openai/agents-realtime@0.20.0"
+# What the tests take from npm, by its folder in .venv: one archive as it was published, without what it depends on.
+NPM_PACKAGES = {
+    "npm": "@openai/agents-realtime@0.20.0",  # the stock browser SDK, whose bundle runs in the tests unmodified
+    "typescript": "typescript@5.9.3",  # which compiles against our own package's types
+}
 
 
 class Unavailable(Exception):
@@ -50,7 +55,9 @@ def main(purpose: str) -> None:
     install_packages(purpose)
     if purpose == "test":
         install_programs()
-        install_sdk()
+        for name, package in NPM_PACKAGES.items():
+            install_npm_package(VENV / name, package)
+        fetch_pion()
 
 
 def install_packages(purpose: str) -> None:
@@ -98,20 +105,36 @@ def install_programs() -> None:
     run([*apt, "install", "-y", "--no-install-recommends", *missing], by_hand)
 
 
-def install_sdk() -> None:
-    """The stock browser SDK, whose bundle runs in the tests unmodified."""
-    folder = VENV / "npm"
+def install_npm_package(folder: Path, package: str) -> None:
+    """The archive of this package, unpacked into this folder."""
     stamp = folder / ".ready"
-    if read_stamp(stamp) == [NPM_PACKAGE]:
+    if read_stamp(stamp) == [package]:
         return
-    say(f"getting {NPM_PACKAGE} (once)")
+    say(f"getting {package} (once)")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    otherwise = f"cannot get {NPM_PACKAGE}; is the npm registry reachable?"
-    run(["npm", "pack", "--silent", "--pack-destination", str(folder), NPM_PACKAGE], otherwise)
+    otherwise = f"cannot get {package}; is the npm registry reachable?"
+    run(["npm", "pack", "--silent", "--pack-destination", str(folder), package], otherwise)
     (archive,) = folder.glob("*.tgz")
     shutil.unpack_archive(archive, folder)
-    stamp.write_text(NPM_PACKAGE, encoding="utf-8")
+    stamp.write_text(package, encoding="utf-8")
+
+
+def fetch_pion() -> None:
+    """The modules of the Go peer. Nothing depends on them but its test, which is skipped where there is no Go."""
+    go = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
+    folder = ROOT / "tests" / "interop" / "peers" / "pion"
+    stamp = VENV / ".ready-pion"
+    wanted = [hashlib.sha256((folder / "go.sum").read_bytes()).hexdigest()]
+    if go is None or read_stamp(stamp) == wanted:
+        return
+    say("getting pion/dtls (once)")
+    try:
+        run([go, "-C", str(folder), "mod", "download"], "cannot get pion/dtls: its test will be skipped")
+    except Unavailable as reason:
+        say(str(reason))
+    else:
+        stamp.write_text("\n".join(wanted), encoding="utf-8")
 
 
 def run(command: list[str], otherwise: str) -> None:

@@ -2,9 +2,11 @@
 
 import json
 import math
+import os
 import signal
 import subprocess
 import sys
+import urllib.request
 import wave
 from array import array
 from collections.abc import Callable
@@ -13,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.up.programs import fetch, metric
 from voicegate.client.audio import SAMPLE_RATE_HZ
 
 ROOT = Path(__file__).parents[2]
@@ -20,10 +23,11 @@ LIMIT_S = 60.0
 TONE_HZ = 620
 
 
-def voicegate_call(*arguments: str) -> subprocess.CompletedProcess[str]:
+def voicegate_call(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-W", "error", "-m", "voicegate", "call", *arguments]
+    surroundings = {**os.environ, **environment}
     return subprocess.run(  # noqa: S603 - our own words
-        command, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT_S, check=False
+        command, cwd=ROOT, env=surroundings, capture_output=True, text=True, timeout=LIMIT_S, check=False
     )
 
 
@@ -131,6 +135,36 @@ def test_an_agent_that_hangs_up_ends_the_call(voicegate_up: Callable[..., Any], 
     voicegate = voicegate_up("--agent", "short:agent", PYTHONPATH=str(tmp_path))
     report = report_of("--signal", voicegate.signal, "--seconds", "600")
     assert report["received"] > 0
+
+
+@pytest.mark.parametrize("how", [(), ("--instant",)])
+def test_who_calls_where_a_key_is_needed(voicegate_up: Callable[..., Any], tmp_path: Path, how: tuple[str]) -> None:
+    key = "sk-" + "k" * 30
+    (tmp_path / "keys").write_text(key)
+    voicegate = voicegate_up("--agent", "echo", "--api-keys-file", str(tmp_path / "keys"))
+    words = ("--signal", f"{voicegate.http}/v1/realtime/calls", "--seconds", "1", *how)
+    report = report_of(*words, "--api-key", key)
+    assert report["received"] > 0
+    assert report.get("began", "completed") == "completed"
+    # It goes with every request, the one that hangs up included.
+    assert metric(fetch(f"{voicegate.http}/metrics")[1], "voicegate_signaling_credentials_refused_total") == 0
+    # A name for it that no list of processes shows, and for a client secret, too.
+    request = urllib.request.Request(  # noqa: S310 - our own server
+        f"{voicegate.http}/v1/realtime/client_secrets", method="POST", headers={"Authorization": f"Bearer {key}"}
+    )
+    with urllib.request.urlopen(request) as reply:  # noqa: S310 - our own server
+        secret = json.load(reply)["value"]
+    assert voicegate_call(*words, VOICEGATE_API_KEY=secret).returncode == 0
+    for wrong in ("", "sk-of-somebody-else-entirely"):
+        finished = voicegate_call(*words, "--api-key", wrong)
+        assert finished.returncode == 1
+        assert finished.stderr.startswith("voicegate call: the server refused the call: HTTP 401: ")
+        assert finished.stderr.count("\n") == 1
+    finished = voicegate_call(*words, "--api-key", "two words")
+    assert (finished.returncode, finished.stderr) == (
+        2,
+        "voicegate call: an API key has no spaces, and no letters outside ASCII\n",
+    )
 
 
 def test_a_server_that_is_away_is_one_line(voicegate_up: Callable[..., Any]) -> None:

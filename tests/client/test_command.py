@@ -77,13 +77,13 @@ def fake_call(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeCall]:
         call = FakeCall(received)
 
         @asynccontextmanager
-        async def connect(url: str, template: str | None = None) -> AsyncIterator[Any]:
+        async def connect(url: str, template: str | None = None, api_key: str | None = None) -> AsyncIterator[Any]:
             if error is not None:
                 raise error
             call.is_instant = template is not None
             yield call
 
-        async def fetch_template(url: str) -> str:
+        async def fetch_template(url: str, api_key: str | None = None) -> str:
             return f"the template of {url}"
 
         monkeypatch.setattr(command, "connect", connect)

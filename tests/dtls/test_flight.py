@@ -34,7 +34,7 @@ def test_a_flight_of_two_epochs_survives_any_mtu(mtu: int, wire: Wire) -> None:
     messages = [HandshakeMessage(11, 0, bytes(1800)), HandshakeMessage(14, 1, b""), HandshakeMessage(16, 2, b"x" * 33)]
     finished = HandshakeMessage(20, 3, b"proof of 12!")
     parts = [*(FlightPart(0, message) for message in messages), FlightPart(0, None), FlightPart(1, finished)]
-    datagrams = Flight(parts).pack(writer, mtu)
+    datagrams = Flight(parts).pack(writer, mtu, 0.0)
     assert max(map(len, datagrams)) <= mtu
     reassembler, kinds = Reassembler(), []
     for datagram in datagrams:
@@ -50,8 +50,8 @@ def test_a_flight_of_two_epochs_survives_any_mtu(mtu: int, wire: Wire) -> None:
 def test_what_fits_into_one_datagram_is_one_datagram() -> None:
     writer, _ = layers()
     parts = [FlightPart(0, HandshakeMessage(11, number, bytes(200))) for number in range(4)]
-    assert len(Flight(parts).pack(writer, 4 * (200 + 25))) == 1
-    assert len(Flight(parts).pack(writer, 4 * (200 + 25) - 1)) == 2
+    assert len(Flight(parts).pack(writer, 4 * (200 + 25), 0.0)) == 1
+    assert len(Flight(parts).pack(writer, 4 * (200 + 25) - 1, 0.0)) == 2
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from voicegate.dtls import (
     SrtpProfile,
 )
 from voicegate.dtls.code_points import DTLS_1_2, ContentType, ExtensionType, HandshakeType
+from voicegate.dtls.dtls12 import server as server_12
 from voicegate.dtls.messages import (
     CertificateMessage,
     CertificateRequest,
@@ -371,6 +372,7 @@ def set_field(name: str, value: object) -> Callable[[ClientHello], None]:
     ("change", "reason", "alert"),
     [
         (drop(ExtensionType.EXTENDED_MASTER_SECRET), DtlsReason.MISSING_EXTENDED_MASTER_SECRET, 40),
+        (put(ExtensionType.EXTENDED_MASTER_SECRET, b"x"), DtlsReason.MALFORMED, 50),
         (drop(ExtensionType.USE_SRTP), DtlsReason.MISSING_USE_SRTP, 40),
         (put(ExtensionType.USE_SRTP, ext.UseSrtp([2, 8]).serialize()), DtlsReason.NO_COMMON_SRTP_PROFILE, 40),
         (put(ExtensionType.USE_SRTP, b"\x00"), DtlsReason.MALFORMED, 50),
@@ -517,7 +519,10 @@ REQUEST_RSA = CertificateRequest([1], [0x0804]).serialize()
         (11, lambda _: CertificateMessage([]).serialize(), DtlsReason.MISSING_CERTIFICATE),
         (12, lambda body: body[:-1] + bytes([body[-1] ^ 1]), DtlsReason.BAD_SIGNATURE),
         (12, other_group, DtlsReason.BAD_SIGNATURE),
+        (2, server_put(ExtensionType.EXTENDED_MASTER_SECRET, b"x"), DtlsReason.MALFORMED),
         (13, lambda _: REQUEST_RSA, DtlsReason.NO_COMMON_SIGNATURE_ALGORITHM),
+        (13, lambda _: CertificateRequest([64], [0x0804]).serialize(), DtlsReason.NO_COMMON_SIGNATURE_ALGORITHM),
+        (13, lambda _: CertificateRequest([1], [0x0403]).serialize(), DtlsReason.NO_COMMON_SIGNATURE_ALGORITHM),
         (14, lambda _: b"x", DtlsReason.MALFORMED),
     ],
 )
@@ -528,6 +533,26 @@ def test_a_server_that_the_client_does_not_accept(
     pair.to_server(pair.from_client())
     pair.to_client(wire.rewrite(pair.from_server(), msg_type, change))
     assert failure(pair.client_events) is reason
+
+
+def test_a_server_that_chooses_a_group_of_its_own_is_refused(
+    make_pair: MakePair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_12, "_choose_group", lambda hello, ours: NamedGroup.SECP256R1)
+    pair = make_pair({"groups": [NamedGroup.X25519]})
+    pair.client.start(0.0)
+    pair.settle()
+    assert failure(pair.client_events) is DtlsReason.ILLEGAL_PARAMETER
+
+
+@pytest.mark.rfc("6347", "4.1")
+def test_a_client_that_names_a_later_version_in_the_old_field_gets_ours(pair: Pair, wire: Wire) -> None:
+    pair.client.start(0.0)
+    later = wire.rewrite(
+        pair.from_client(), HandshakeType.CLIENT_HELLO, change_client_hello(set_field("version", 0xFEFC))
+    )
+    pair.to_server(later)
+    assert ServerHello.parse(wire.fragments(pair.from_server())[0].data).version == DTLS_1_2
 
 
 @pytest.mark.rfc("8827", "6.5")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -26,22 +27,26 @@ from voicegate.dtls import (
     NamedGroup,
     SrtpProfile,
 )
+from voicegate.dtls.certificate import parse_peer_public_key
 from voicegate.dtls.code_points import DTLS_1_2, ContentType, ExtensionType, HandshakeType
-from voicegate.dtls.dtls13.acknowledgement import Acknowledgement, RecordNumber
+from voicegate.dtls.dtls13.acknowledgement import Acknowledgement, ReceivedRecords, RecordNumber
 from voicegate.dtls.handshake import Handshake
-from voicegate.dtls.key_exchange import available_groups
-from voicegate.dtls.limits import KEY_UPDATE_AFTER_RECORDS
+from voicegate.dtls.key_exchange import KeyShare, available_groups
+from voicegate.dtls.limits import CLOSE_AFTER_RECORDS, KEY_UPDATE_AFTER_RECORDS
 from voicegate.dtls.messages import (
     CertificateMessage13,
     CertificateRequest13,
+    CertificateVerify,
     ClientHello,
     EncryptedExtensions,
     ServerHello,
 )
 from voicegate.dtls.messages import extensions as ext
 from voicegate.dtls.messages.server_hello import HELLO_RETRY_REQUEST_RANDOM
-from voicegate.dtls.reassembly import HandshakeFragment
+from voicegate.dtls.reassembly import HandshakeFragment, HandshakeMessage
 from voicegate.dtls.record import Record
+from voicegate.dtls.signatures import verify
+from voicegate.dtls.transport import HandshakeTransport
 from voicegate.errors import LocalError
 
 if TYPE_CHECKING:
@@ -138,6 +143,8 @@ def test_data_of_full_size_fits_the_mtu(connected: Pair) -> None:
         (BOTH, [DtlsVersion.DTLS_1_2], DtlsVersion.DTLS_1_2),
         ([DtlsVersion.DTLS_1_3], BOTH, DtlsVersion.DTLS_1_3),
         (BOTH, [DtlsVersion.DTLS_1_3], DtlsVersion.DTLS_1_3),
+        (BOTH, BOTH[::-1], DtlsVersion.DTLS_1_3),
+        (BOTH[::-1], BOTH, DtlsVersion.DTLS_1_3),
     ],
 )
 def test_the_best_common_version_is_chosen(
@@ -271,6 +278,40 @@ def test_a_retry_request_that_cannot_be_followed(
     assert failure(pair.client_events)[0] is reason
 
 
+@pytest.mark.rfc("8446", "4.1.4")
+@pytest.mark.parametrize(("suite", "group"), [(0x1303, 23), (0x1301, 29)], ids=["another suite", "the first share"])
+def test_the_server_hello_after_a_retry_keeps_to_it(pair: Pair, wire: Wire, suite: int, group: int) -> None:
+    pair.client.start(0.0)
+    pair.to_client([retry_request(wire)])
+    extensions = {
+        ExtensionType.SUPPORTED_VERSIONS: b"\xfe\xfc",
+        ExtensionType.KEY_SHARE: ext.KeyShareEntry(group, P256 if group == 23 else SHARE.public).serialize(),
+    }
+    pair.to_client([retry_request(wire, 1, random=b"r" * 32, cipher_suite=suite, extensions=extensions)])
+    assert failure(pair.client_events) == (DtlsReason.ILLEGAL_PARAMETER, "illegal_parameter")
+
+
+@pytest.mark.rfc("9147", "7.1")
+def test_a_server_hello_after_a_retry_is_acknowledged_by_its_number(make_pair: MakePair) -> None:
+    """The rest of its flight is lost: the acknowledgement has to say that this part came."""
+    pair = make_pair(server={"groups": [NamedGroup.SECP256R1]}, mtu=200, round_trip_s=0.1)
+    pair.client.start(0.0)
+    for _ in range(2):
+        pair.to_server(pair.from_client())
+        answer = pair.from_server()
+        # The first datagram is the HelloRetryRequest, the first of the second flight the ServerHello.
+        pair.to_client(answer[:1])
+    now = pair.client.next_timeout()
+    assert now is not None
+    pair.to_server(pair.from_client(now), now)
+    repeated = pair.from_server(now)
+    assert pair.server.statistics.partly_repeated_flights == 1
+    assert len(repeated) == len(answer) - 1
+    pair.to_client(repeated, now)
+    pair.settle(now)
+    assert completion(pair.server_events)
+
+
 def test_there_is_only_one_retry(pair: Pair, wire: Wire) -> None:
     pair.client.start(0.0)
     pair.to_client([retry_request(wire), retry_request(wire, 1)])
@@ -304,6 +345,7 @@ def set_field(name: str, value: object) -> Callable[[bytes], bytes]:
 
 
 SHARE = ext.KeyShareEntry(29, b"\x09" + bytes(31))
+P256 = KeyShare.generate(NamedGroup.SECP256R1, random.Random(0).randbytes).public
 
 
 @pytest.mark.parametrize(
@@ -365,7 +407,13 @@ def test_a_hello_that_cannot_be_served(
 
 
 def test_a_second_hello_must_be_the_first_with_the_share_asked_for(make_pair: MakePair, wire: Wire) -> None:
-    for change in (set_field("random", b"?" * 32), put(ExtensionType.USE_SRTP, b"\x00\x02\x00\x01\x00")):
+    two_shares = [SHARE, ext.KeyShareEntry(23, P256)]
+    for change in (
+        set_field("random", b"?" * 32),
+        put(ExtensionType.USE_SRTP, b"\x00\x02\x00\x01\x00"),
+        put(ExtensionType.KEY_SHARE, ext.serialize_key_shares(two_shares[:1])),
+        put(ExtensionType.KEY_SHARE, ext.serialize_key_shares(two_shares[::-1])),
+    ):
         pair = make_pair(server={"groups": [NamedGroup.SECP256R1]})
         pair.client.start(0.0)
         pair.to_server(pair.from_client())
@@ -429,6 +477,71 @@ def test_a_client_that_cannot_prove_itself(  # noqa: PLR0913, PLR0917 - one row 
 
 def encrypted(extensions: dict[int, bytes]) -> Callable[[bytes], bytes]:
     return lambda _: EncryptedExtensions(extensions).serialize()
+
+
+def server_hello(change: Callable[[ServerHello], object]) -> Callable[[bytes], bytes]:
+    def apply(body: bytes) -> bytes:
+        hello = ServerHello.parse(body)
+        change(hello)
+        return hello.serialize()
+
+    return apply
+
+
+def answers(kind: int, content: bytes) -> Callable[[bytes], bytes]:
+    return server_hello(lambda hello: hello.extensions.update({kind: content}))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason", "alert"),
+    [
+        (server_hello(lambda hello: setattr(hello, "version", 0xFEFF)), DtlsReason.ILLEGAL_PARAMETER, "illegal"),
+        (server_hello(lambda hello: setattr(hello, "session_id", b"x")), DtlsReason.ILLEGAL_PARAMETER, "illegal"),
+        (server_hello(lambda hello: setattr(hello, "session_id", bytes(33))), DtlsReason.MALFORMED, "decode"),
+        (server_hello(lambda hello: setattr(hello, "compression_method", 1)), DtlsReason.ILLEGAL_PARAMETER, "illegal"),
+        (server_hello(lambda hello: setattr(hello, "cipher_suite", 0x1302)), DtlsReason.ILLEGAL_PARAMETER, "illegal"),
+        (server_hello(lambda hello: setattr(hello, "cipher_suite", 0xC02B)), DtlsReason.ILLEGAL_PARAMETER, "illegal"),
+        (server_hello(lambda hello: hello.extensions.pop(51)), DtlsReason.MISSING_EXTENSION, "missing"),
+        (answers(51, ext.KeyShareEntry(23, b"\x04" + bytes(64)).serialize()), DtlsReason.ILLEGAL_PARAMETER, "illegal"),
+        (answers(51, ext.KeyShareEntry(29, b"\x09" * 31).serialize()), DtlsReason.ILLEGAL_PARAMETER, "illegal"),
+        (answers(51, ext.KeyShareEntry(29, bytes(32)).serialize()), DtlsReason.ILLEGAL_PARAMETER, "illegal"),
+        (answers(43, b"\xfe\xfd"), DtlsReason.ILLEGAL_PARAMETER, "illegal"),
+        (answers(14, b"\x00\x02\x00\x07\x00"), DtlsReason.ILLEGAL_PARAMETER, "illegal"),
+        (answers(16, b""), DtlsReason.UNREQUESTED_EXTENSION, "unsupported"),
+    ],
+)
+def test_a_server_hello_that_answers_something_else(
+    pair: Pair, wire: Wire, change: Callable[[bytes], bytes], reason: DtlsReason, alert: str
+) -> None:
+    pair.client.start(0.0)
+    pair.to_server(pair.from_client())
+    pair.to_client(wire.rewrite(pair.from_server(), HandshakeType.SERVER_HELLO, change))
+    got, told = failure(pair.client_events)
+    assert (got, told.partition("_")[0]) == (reason, alert)
+
+
+@pytest.mark.rfc("8446", "4.4.3")
+def test_a_certificate_verify_signs_these_words(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second opinion: both signatures over what the standard says, put together from what was said."""
+    said: list[tuple[HandshakeType, bytes]] = []
+    honest = HandshakeTransport.number
+
+    def number(self: HandshakeTransport, kind: HandshakeType, body: bytes) -> HandshakeMessage:
+        said.append((kind, body))
+        return honest(self, kind, body)
+
+    monkeypatch.setattr(HandshakeTransport, "number", number)
+    run(pair)
+    signers = [("server", pair.client.peer_certificate), ("client", pair.server.peer_certificate)]
+    transcript = sha256()
+    for kind, body in said:
+        if kind == HandshakeType.CERTIFICATE_VERIFY:
+            name, der = signers.pop(0)
+            signed = 64 * b" " + f"TLS 1.3, {name} CertificateVerify\0".encode() + transcript.digest()
+            proof = CertificateVerify.parse(body)
+            verify(parse_peer_public_key(der or b""), proof.scheme, proof.signature, signed)
+        transcript.update(bytes([kind]) + len(body).to_bytes(3, "big") + body)
+    assert signers == []
 
 
 @pytest.mark.parametrize(
@@ -549,6 +662,20 @@ def test_a_hello_robbed_of_dtls_1_3_is_noticed_by_the_client(make_pair: MakePair
 
 
 @pytest.mark.rfc("8446", "4.1.3")
+@pytest.mark.parametrize("mark", [b"DOWNGRD\x00", b"DOWNGRD\x01"])
+def test_either_mark_counts_and_only_for_a_client_that_offered_more(
+    make_pair: MakePair, wire: Wire, mark: bytes
+) -> None:
+    for versions, state in ((BOTH, ConnectionState.CLOSED), ([DtlsVersion.DTLS_1_2], ConnectionState.HANDSHAKE)):
+        pair = make_pair({"versions": versions}, {"versions": [DtlsVersion.DTLS_1_2]})
+        pair.client.start(0.0)
+        pair.to_server(pair.from_client())
+        marked = server_hello(lambda hello: setattr(hello, "random", hello.random[:-8] + mark))
+        pair.to_client(wire.rewrite(pair.from_server(), HandshakeType.SERVER_HELLO, marked)[:1])
+        assert pair.client.state is state
+
+
+@pytest.mark.rfc("8446", "4.1.3")
 def test_the_mark_is_for_servers_that_could_do_more(make_pair: MakePair, wire: Wire) -> None:
     for versions, marked in ((BOTH, True), ([DtlsVersion.DTLS_1_2], False)):
         pair = make_pair({"versions": [DtlsVersion.DTLS_1_2]}, {"versions": versions})
@@ -588,18 +715,93 @@ def test_only_what_was_lost_is_said_again(make_pair: MakePair) -> None:
     assert completion(pair.client_events)
 
 
-def test_a_client_that_waits_for_the_rest_asks_again_and_again(make_pair: MakePair) -> None:
+@pytest.mark.parametrize("pieces", [1, 2], ids=["ServerHello alone", "a little more"])
+def test_a_client_that_waits_for_the_rest_asks_again_and_again(make_pair: MakePair, pieces: int) -> None:
     pair = make_pair(mtu=200, round_trip_s=0.1)
     pair.client.start(0.0)
     pair.to_server(pair.from_client())
-    pair.to_client(pair.from_server()[:2])
+    answer, *_ = flight = pair.from_server()
+    _, end = Record.parse(answer)
+    pair.to_client(flight[:2] if pieces == 2 else [answer[:end]])
     times = []
     for _ in range(4):
         timeout = pair.client.next_timeout()
         assert timeout is not None
         times.append(round(timeout * 1000))
+        pair.client.handle_timeout(timeout)
         assert len(pair.from_client(timeout)) == 1
     assert times == [50, 150, 350, 750]
+    # What came of the answer says that the hello arrived.
+    assert pair.client.statistics.retransmitted_flights == 0
+
+
+def acknowledged(pair: Pair, datagrams: list[bytes]) -> list[RecordNumber]:
+    """What an acknowledgement of the server names, read with the client's keys."""
+    (record,) = (record for datagram in datagrams for record in pair.client._records.receive(datagram))
+    assert record.content_type == ContentType.ACK
+    return Acknowledgement.parse(record.payload).numbers
+
+
+@pytest.mark.rfc("9147", "7.1")
+def test_a_server_that_holds_a_piece_of_the_last_flight_asks_for_the_rest_alone(make_pair: MakePair) -> None:
+    pair = make_pair(mtu=200, round_trip_s=0.1)
+    pair.client.start(0.0)
+    pair.to_server(pair.from_client())
+    pair.to_client(pair.from_server())
+    pair.to_server(pair.from_client()[:1])
+    # Any number of forged plaintext records keep nothing out of the list.
+    for number in range(200):
+        forged = HandshakeFragment(HandshakeType.CERTIFICATE, 200, 1, number, b"?")
+        pair.to_server([Record(ContentType.HANDSHAKE, DTLS_1_2, 0, number, forged.serialize()).serialize()])
+    assert pair.from_server(0.049) == []
+    assert acknowledged(pair, pair.from_server(0.05)) == [RecordNumber(2, 0)]
+    pair.server.handle_timeout(0.2)
+    assert pair.server.statistics.retransmitted_flights == 0
+
+
+@pytest.mark.rfc("9147", "7")
+def test_a_record_of_which_anything_was_thrown_away_is_not_acknowledged(connected: Pair) -> None:
+    client = connected.client
+    update = HandshakeFragment(HandshakeType.NEW_SESSION_TICKET, 40, 6, 0, bytes(4))
+    too_far_ahead = HandshakeFragment(HandshakeType.NEW_SESSION_TICKET, 4, 30, 0, bytes(4))
+    for fragments, is_named in (([update, too_far_ahead], False), ([update], True)):
+        payload = b"".join(fragment.serialize() for fragment in fragments)
+        number = RecordNumber(3, client._records.next_sequence_number(3))
+        connected.to_server([client._records.seal(3, ContentType.HANDSHAKE, payload)])
+        answer = connected.from_server()
+        assert (number in acknowledged(connected, answer) if answer else False) is is_named
+
+
+@pytest.mark.rfc("9147", "7")
+def test_an_acknowledgement_fits_its_room_and_names_the_newest_in_order() -> None:
+    received = ReceivedRecords()
+    for number in (5, 1, 4, 2, 3):
+        received.note(2, number)
+    content = received.take(0.0, 2 + 3 * 16 + 15, again=False)
+    assert Acknowledgement.parse(content).numbers == [RecordNumber(2, number) for number in (2, 3, 4)]
+
+
+@pytest.mark.rfc("9147", "7.2")
+def test_an_empty_acknowledgement_brings_the_whole_flight(make_pair: MakePair) -> None:
+    pair = make_pair(mtu=200, round_trip_s=0.1)
+    pair.client.start(0.0)
+    pair.to_server(pair.from_client())
+    flight = pair.from_server()
+    pair.to_client(flight[:1])
+    empty = pair.client._records.seal(2, ContentType.ACK, Acknowledgement([]).serialize())
+    pair.to_server([empty], 0.15)
+    assert len(pair.from_server(0.15)) == len(flight)
+
+
+def test_a_malformed_acknowledgement_is_dropped_and_counted(make_pair: MakePair) -> None:
+    pair = make_pair(mtu=200)
+    pair.client.start(0.0)
+    pair.to_server(pair.from_client())
+    pair.to_client(pair.from_server()[:1])
+    pair.to_server([pair.client._records.seal(2, ContentType.ACK, b"\x00\x08" + bytes(8))])
+    assert pair.server.statistics.unexpected_records == 1
+    assert pair.server_events == []
+    assert pair.from_server() == []
 
 
 @pytest.mark.rfc("9147", "7.1")
@@ -673,6 +875,7 @@ def test_keys_are_changed_and_data_goes_on(connected: Pair, request_: bool) -> N
         assert client._transport.write_epoch == 3 + round_
         assert server._transport.write_epoch == (3 + round_ if request_ else 3)
         assert len(server._records._read) <= 2
+        assert list(client._records._write) == [3 + round_]
     assert client.next_timeout() is None
     assert server.statistics.key_updates == 5
 
@@ -689,6 +892,48 @@ def test_a_key_that_was_used_much_is_changed_by_itself(connected: Pair) -> None:
     connected.settle()
     assert connected.server_events == [ApplicationData(b"on and on")] * 3
     assert (connected.client._transport.write_epoch, connected.server.statistics.key_updates) == (4, 1)
+
+
+@pytest.mark.rfc("9147", "4.5.3")
+@pytest.mark.parametrize("version", BOTH, ids=lambda version: version.value)
+def test_a_peer_that_takes_no_new_keys_is_left_before_the_old_ones_are_worn(connected: Pair) -> None:
+    client = connected.client
+    client._records._write[client._transport.write_epoch].next_sequence_number = CLOSE_AFTER_RECORDS - 1
+    client.send(b"the last words")
+    assert len(client.datagrams_to_send(0.0)) == 2
+    connected.collect()
+    assert failure(connected.client_events) == (DtlsReason.KEY_WORN_OUT, "internal_error")
+    assert client.next_timeout() is None
+    assert client.datagrams_to_send(1.0) == []
+    client.close(1.0)
+
+
+def test_a_peer_cannot_wear_our_keys_by_asking_for_acknowledgements(connected: Pair) -> None:
+    client, server = connected.client, connected.server
+    server._records._write[3].next_sequence_number = KEY_UPDATE_AFTER_RECORDS
+    window = client._records._read[3].window
+    assert window is not None
+    window.highest = KEY_UPDATE_AFTER_RECORDS - 1
+    client.update_keys(0.0)
+    connected.settle()
+    # The acknowledgement was one record too many, so the server changed its keys with it.
+    assert (server._transport.write_epoch, client.statistics.key_updates) == (4, 1)
+
+
+@pytest.mark.rfc("9147", "8")
+def test_what_the_peer_says_between_its_key_update_and_the_acknowledgement_counts(connected: Pair) -> None:
+    client, server = connected.client, connected.server
+    for epoch in (4, 5):
+        server.update_keys(0.0)
+        connected.to_client(connected.from_server())
+        insider(connected, "server", HandshakeType.NEW_SESSION_TICKET, bytes(80))
+        connected.settle()
+        server.send(b"under the new keys")
+        connected.settle()
+        assert server._transport.write_epoch == epoch
+        assert connected.client_events == [ApplicationData(b"under the new keys")]
+        assert client._transport._reassembler.buffered_bytes == 0
+        connected.client_events.clear()
 
 
 def test_a_lost_acknowledgement_of_a_key_update_is_repaired(connected: Pair) -> None:
@@ -765,6 +1010,14 @@ def test_what_has_no_place_after_the_handshake(
 def test_a_client_may_not_send_tickets(connected: Pair) -> None:
     insider(connected, "client", HandshakeType.NEW_SESSION_TICKET, bytes(80))
     assert failure(connected.server_events)[0] is DtlsReason.UNEXPECTED_MESSAGE
+
+
+@pytest.mark.rfc("9147", "8")
+def test_a_key_update_under_the_keys_of_the_handshake_is_none(connected: Pair) -> None:
+    connected.client._transport.write_epoch = 2
+    insider(connected, "client", HandshakeType.KEY_UPDATE, b"\x00")
+    assert connected.server.statistics.key_updates == 0
+    assert connected.server_events == []
 
 
 def test_data_under_the_keys_of_the_handshake_is_dropped(connected: Pair) -> None:

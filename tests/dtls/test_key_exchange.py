@@ -54,6 +54,37 @@ def test_a_useless_half_is_refused(group: NamedGroup) -> None:
             assert caught.value.reason is DtlsReason.ILLEGAL_PARAMETER
 
 
+@pytest.mark.rfc("8446", "4.2.8.2")
+def test_a_point_off_the_curve_is_refused() -> None:
+    good = share(NamedGroup.SECP256R1).public
+    modulus = 2**256 - 2**224 + 2**192 + 2**96 - 1
+    points = [
+        good[:-1] + bytes([good[-1] ^ 1]),
+        b"\x04" + bytes(64),
+        b"\x00",
+        b"\x06" + good[1:],
+        b"\x04" + modulus.to_bytes(32, "big") + good[33:],
+    ]
+    for point in points:
+        with pytest.raises(DtlsError):
+            respond(NamedGroup.SECP256R1, point, random.Random(5).randbytes)
+
+
+def test_either_half_of_the_hybrid_group_must_be_usable() -> None:
+    """An encapsulation key with coefficients beyond the modulus (FIPS 203 §7.2), and X25519 shares of small order."""
+    group = NamedGroup.X25519MLKEM768
+    if not available_groups((group,)):
+        pytest.skip("this machine's library has no ML-KEM")
+    ours = share(group)
+    answer, _ = respond(group, ours.public, random.Random(2).randbytes)
+    for public in (b"\xff" * 1184 + ours.public[1184:], ours.public[:1184] + bytes(32)):
+        with pytest.raises(DtlsError):
+            respond(group, public, random.Random(5).randbytes)
+    for public in (answer[:1088] + bytes(32), answer[:1088], answer[1088:]):
+        with pytest.raises(DtlsError):
+            ours.exchange(public)
+
+
 @EVERY_GROUP
 def test_no_bytes_raise_anything_but_dtls_error(group: NamedGroup) -> None:
     ours = share(group)

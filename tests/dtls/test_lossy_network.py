@@ -196,6 +196,34 @@ def test_an_answer_after_a_repetition_measures_nothing(pair: Pair) -> None:
     assert pair.client.next_timeout() == pytest.approx(0.040 + 0.030)
 
 
+def test_what_others_may_take_for_the_round_trip_is_never_too_short(
+    make_pair: MakePair, make_network: MakeNetwork
+) -> None:
+    """Both sides repeat before anything can have come back, and count from the first time."""
+    pair = make_pair()
+    assert pair.client.round_trip_s is pair.server.round_trip_s is None
+    network = make_network(pair, 0, delay_s=0.05)
+    pair.client.start(0.0)
+    network.run(lambda: pair.client.is_settled and pair.server.is_settled)
+    assert pair.client.statistics.retransmitted_flights > 0
+    assert pair.client.round_trip_s == pytest.approx(0.1)
+    assert pair.server.round_trip_s == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("version", [DtlsVersion.DTLS_1_3])
+def test_an_acknowledgement_measures_even_what_was_repeated(make_pair: MakePair, make_network: MakeNetwork) -> None:
+    """The first five hellos are lost, and the first Finished: only its repeat has a number that comes back."""
+    pair = make_pair(server={"round_trip_s": 0.5})
+    lost = {0, 1, 2, 3, 4, 6}
+    network = make_network(pair, 0, delay_s=0.05, drop=lambda from_client, number: from_client and number in lost)
+    pair.client.start(0.0)
+    network.run(lambda: pair.client.srtp is not None)
+    assert pair.client.round_trip_s is not None
+    assert pair.client.round_trip_s > 0.5
+    network.run(lambda: pair.client.is_settled)
+    assert pair.client.round_trip_s == pytest.approx(0.1)
+
+
 @pytest.mark.parametrize("version", [DtlsVersion.DTLS_1_2])
 def test_an_old_hello_brings_nothing_once_the_client_has_moved_on(pair: Pair, wire: Wire) -> None:
     pair.client.start(0.0)

@@ -42,17 +42,20 @@ u8 = st.integers(0, 0xFF)
 u16 = st.integers(0, 0xFFFF)
 u64 = st.integers(0, 2**64 - 1)
 octets_255 = st.binary(max_size=255)
+session_ids = st.binary(max_size=32)
+points = st.binary(min_size=1, max_size=255)
+chains = st.lists(st.binary(min_size=1, max_size=400), max_size=4)
 extension_lists = st.dictionaries(u16, st.binary(max_size=60), max_size=8)
 
 STRATEGIES: dict[type[Any], st.SearchStrategy[Any]] = {
     ClientHello: st.builds(
         ClientHello,
         random=st.binary(min_size=32, max_size=32),
-        cipher_suites=st.lists(u16, max_size=40),
+        cipher_suites=st.lists(u16, min_size=1, max_size=40),
         extensions=extension_lists,
         cookie=octets_255,
-        session_id=octets_255,
-        compression_methods=st.lists(u8, max_size=4),
+        session_id=session_ids,
+        compression_methods=st.lists(u8, min_size=1, max_size=4),
         version=u16,
     ),
     ServerHello: st.builds(
@@ -60,31 +63,31 @@ STRATEGIES: dict[type[Any], st.SearchStrategy[Any]] = {
         random=st.binary(min_size=32, max_size=32),
         cipher_suite=u16,
         extensions=extension_lists,
-        session_id=octets_255,
+        session_id=session_ids,
         compression_method=u8,
         version=u16,
     ),
     HelloVerifyRequest: st.builds(HelloVerifyRequest, cookie=octets_255, version=u16),
-    CertificateMessage: st.builds(CertificateMessage, st.lists(st.binary(max_size=400), max_size=4)),
-    ServerKeyExchange: st.builds(ServerKeyExchange, u16, octets_255, u16, st.binary(max_size=300)),
+    CertificateMessage: st.builds(CertificateMessage, chains),
+    ServerKeyExchange: st.builds(ServerKeyExchange, u16, points, u16, st.binary(max_size=300)),
     CertificateRequest: st.builds(
         CertificateRequest,
-        st.lists(u8, max_size=255),
-        st.lists(u16, max_size=50),
-        st.lists(st.binary(max_size=99), max_size=5),
+        st.lists(u8, min_size=1, max_size=255),
+        st.lists(u16, min_size=1, max_size=50),
+        st.lists(st.binary(min_size=1, max_size=99), max_size=5),
     ),
     ServerHelloDone: st.builds(ServerHelloDone),
-    ClientKeyExchange: st.builds(ClientKeyExchange, octets_255),
+    ClientKeyExchange: st.builds(ClientKeyExchange, points),
     CertificateVerify: st.builds(CertificateVerify, u16, st.binary(max_size=300)),
     Finished: st.builds(Finished, st.binary(max_size=64)),
     Alert: st.builds(Alert, u8, u8),
-    CertificateMessage13: st.builds(CertificateMessage13, st.lists(st.binary(max_size=400), max_size=4), octets_255),
+    CertificateMessage13: st.builds(CertificateMessage13, chains, octets_255),
     CertificateRequest13: st.builds(CertificateRequest13, extension_lists, octets_255),
     EncryptedExtensions: st.builds(EncryptedExtensions, extension_lists),
     KeyUpdate: st.builds(KeyUpdate, st.booleans()),
     Acknowledgement: st.builds(Acknowledgement, st.lists(st.builds(RecordNumber, u64, u64), max_size=20)),
-    ext.KeyShareEntry: st.builds(ext.KeyShareEntry, u16, st.binary(max_size=1300)),
-    ext.UseSrtp: st.builds(ext.UseSrtp, st.lists(u16, max_size=30), octets_255),
+    ext.KeyShareEntry: st.builds(ext.KeyShareEntry, u16, st.binary(min_size=1, max_size=1300)),
+    ext.UseSrtp: st.builds(ext.UseSrtp, st.lists(u16, min_size=1, max_size=30), octets_255),
 }
 
 PARSERS: list[Callable[[bytes], object]] = [
@@ -159,9 +162,40 @@ def test_small_extensions_survive() -> None:
     assert ext.parse_chosen_version(ext.serialize_chosen_version(0xFEFC)) == 0xFEFC
     assert ext.parse_requested_group(ext.serialize_requested_group(29)) == 29
     assert ext.parse_cookie(ext.serialize_cookie(b"cookie")) == b"cookie"
-    shares = [ext.KeyShareEntry(29, b"a"), ext.KeyShareEntry(0x11EC, b"")]
+    shares = [ext.KeyShareEntry(29, b"a"), ext.KeyShareEntry(0x11EC, b"b")]
     assert ext.parse_key_shares(ext.serialize_key_shares(shares)) == shares
     assert ext.parse_renegotiation_info(ext.serialize_renegotiation_info(b"proof")) == b"proof"
+
+
+@pytest.mark.rfc("5246", "4.3")
+@pytest.mark.parametrize(
+    ("parse", "data"),
+    [
+        (ClientHello.parse, ClientHello(bytes(32), [0xC02B], session_id=bytes(33)).serialize()),
+        (ClientHello.parse, ClientHello(bytes(32), []).serialize()),
+        (ClientHello.parse, ClientHello(bytes(32), [0xC02B], compression_methods=[]).serialize()),
+        (ServerHello.parse, ServerHello(bytes(32), 0xC02B, session_id=bytes(33)).serialize()),
+        (CertificateMessage.parse, CertificateMessage([b""]).serialize()),
+        (CertificateMessage13.parse, CertificateMessage13([b""]).serialize()),
+        (ServerKeyExchange.parse, ServerKeyExchange(29, b"").serialize()),
+        (CertificateRequest.parse, CertificateRequest([], [0x0403]).serialize()),
+        (CertificateRequest.parse, CertificateRequest([64], []).serialize()),
+        (CertificateRequest.parse, CertificateRequest([64], [0x0403], [b""]).serialize()),
+        (ClientKeyExchange.parse, ClientKeyExchange(b"").serialize()),
+        (ext.KeyShareEntry.parse, ext.KeyShareEntry(29, b"").serialize()),
+        (ext.UseSrtp.parse, ext.UseSrtp([]).serialize()),
+        (ext.parse_supported_groups, b"\x00\x00"),
+        (ext.parse_signature_algorithms, b"\x00\x00"),
+        (ext.parse_supported_versions, b"\x00"),
+        (ext.parse_ec_point_formats, b"\x00"),
+        (ext.parse_cookie, b"\x00\x00"),
+        (Acknowledgement.parse, b"\x00\x18" + bytes(24)),
+    ],
+)
+def test_a_vector_outside_of_its_bounds_is_malformed(parse: Callable[[bytes], object], data: bytes) -> None:
+    with pytest.raises(DtlsError) as caught:
+        parse(data)
+    assert caught.value.reason is DtlsReason.MALFORMED
 
 
 @pytest.mark.rfc("5246", "7.4.1.4")

@@ -282,6 +282,16 @@ def test_replayed_data_is_delivered_once(connected: Pair) -> None:
     assert connected.server.statistics.replayed_records == 2
 
 
+@pytest.mark.rfc("8446", "5.1")
+def test_records_without_content_are_for_data_alone(connected: Pair) -> None:
+    server = connected.server
+    epoch = server._transport.write_epoch
+    for kind in (ContentType.HANDSHAKE, ContentType.ALERT, ContentType.ACK, ContentType.APPLICATION_DATA):
+        connected.to_client([server._records.seal(epoch, kind, b"")])
+    assert connected.client_events == [ApplicationData(b"")]
+    assert connected.client.statistics.unexpected_records == 3
+
+
 @pytest.mark.parametrize("connect", [True, False])
 def test_plaintext_data_is_dropped_in_every_state(pair: Pair, connect: bool) -> None:
     if connect:

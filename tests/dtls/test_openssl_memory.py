@@ -36,6 +36,7 @@ THEIRS = Certificate.generate()
 NAMES = {
     SrtpProfile.AES128_CM_SHA1_80: b"SRTP_AES128_CM_SHA1_80",
     SrtpProfile.AEAD_AES_128_GCM: b"SRTP_AEAD_AES_128_GCM",
+    SrtpProfile.AEAD_AES_256_GCM: b"SRTP_AEAD_AES_256_GCM",
 }
 EVERY_PROFILE = pytest.mark.parametrize("profile", list(SrtpProfile), ids=lambda profile: profile.name)
 

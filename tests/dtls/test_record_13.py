@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from voicegate.dtls import CipherSuite, DtlsError, DtlsStatistics
+from voicegate.dtls import record as record_module
 from voicegate.dtls.cipher_suites import CipherProfile
 from voicegate.dtls.code_points import ContentType
 from voicegate.dtls.dtls13.header import UnifiedHeader
@@ -140,7 +141,9 @@ def test_nothing_but_padding_is_dropped() -> None:
     assert records.statistics.undecryptable_records == 1
 
 
-@pytest.mark.parametrize("record", ["2f0000000f" + "00" * 15, "3f0000001000", "2c00", "2f000000ff00", "3f" + "00" * 40])
+@pytest.mark.parametrize(
+    "record", ["2f0000000f" + "00" * 15, "3f0000001000", "2c00", "2f000000ff00", "3f00000020" + "00" * 40]
+)
 def test_records_that_cannot_be(record: str) -> None:
     """Too short for the mask, a connection id that nobody agreed on, cut off."""
     with pytest.raises(DtlsError):
@@ -156,6 +159,28 @@ def test_records_that_overtook_their_keys_wait_for_them() -> None:
     assert received(records, plain)[1:] == [(22, 2, 0, b"two")]
     records.install_read(3, protection(AES, 3))
     assert received(records, plain)[1:] == [(23, 3, 0, b"three")]
+
+
+@pytest.mark.rfc("9147", "4.5.3")
+def test_a_key_that_met_too_many_forgeries_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(record_module, "MAXIMUM_FORGERIES_PER_KEY", 3)
+    records, writer = layer(AES), protection(AES)
+    records.forget_plaintext()
+    for _ in range(5):
+        forged = bytearray(writer.seal(ContentType.APPLICATION_DATA, b"forged"))
+        forged[-1] ^= 1
+        assert received(records, bytes(forged)) == []
+    assert received(records, writer.seal(ContentType.APPLICATION_DATA, b"too late")) == []
+    assert (records.statistics.undecryptable_records, records.statistics.unknown_epoch_records) == (3, 3)
+
+
+def test_once_the_handshake_is_over_nothing_waits_for_keys() -> None:
+    records = layer(AES)
+    assert received(records, second_opinion(AES, 2, 0, b"early\x16")) == []
+    assert len(records._future) == 1
+    records.forget_plaintext()
+    assert received(records, second_opinion(AES, 2, 1, b"late\x16")) == []
+    assert (records._future, records.statistics.unknown_epoch_records) == ([], 1)
 
 
 def test_a_record_of_the_other_version_is_not_opened() -> None:

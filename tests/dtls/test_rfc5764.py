@@ -28,17 +28,24 @@ def test_the_exporter_is_the_prf_over_both_randoms_the_clients_first() -> None:
 
 @pytest.mark.rfc("5764", "4.2")
 @pytest.mark.parametrize(
-    ("profile", "salt", "total"), [(SrtpProfile.AES128_CM_SHA1_80, 14, 60), (SrtpProfile.AEAD_AES_128_GCM, 12, 56)]
+    ("profile", "key", "salt", "total"),
+    [
+        (SrtpProfile.AES128_CM_SHA1_80, 16, 14, 60),
+        (SrtpProfile.AEAD_AES_128_GCM, 16, 12, 56),
+        (SrtpProfile.AEAD_AES_256_GCM, 32, 12, 88),
+    ],
 )
-def test_keys_first_then_salts_and_the_client_before_the_server(profile: SrtpProfile, salt: int, total: int) -> None:
+def test_keys_first_then_salts_and_the_client_before_the_server(
+    profile: SrtpProfile, key: int, salt: int, total: int
+) -> None:
     assert keying_material_bytes(profile) == total
     block = bytes(range(total))
     client = split_keying_material(profile, block, is_client=True)
     server = split_keying_material(profile, block, is_client=False)
-    assert client.local_key == server.remote_key == bytes(range(16))
-    assert client.remote_key == server.local_key == bytes(range(16, 32))
-    assert client.local_salt == server.remote_salt == bytes(range(32, 32 + salt))
-    assert client.remote_salt == server.local_salt == bytes(range(32 + salt, 32 + 2 * salt))
+    assert client.local_key == server.remote_key == bytes(range(key))
+    assert client.remote_key == server.local_key == bytes(range(key, 2 * key))
+    assert client.local_salt == server.remote_salt == bytes(range(2 * key, 2 * key + salt))
+    assert client.remote_salt == server.local_salt == bytes(range(2 * key + salt, total))
 
 
 @pytest.mark.rfc("7714", "14.2")
@@ -46,4 +53,5 @@ def test_profile_numbers_are_those_of_the_registry() -> None:
     assert {profile.name: profile.value for profile in SrtpProfile} == {
         "AES128_CM_SHA1_80": 0x0001,
         "AEAD_AES_128_GCM": 0x0007,
+        "AEAD_AES_256_GCM": 0x0008,
     }

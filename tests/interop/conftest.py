@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import socket
+import statistics
 import subprocess
 import sys
 import wave
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
 
+from tests.interop.dtls_command import DtlsCommand
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 SAMPLE_RATE = 48_000
 FRAME_SAMPLES = 960  # 20 ms: fine enough to tell syllables apart, coarse enough to forgive a codec
 FRAME_S = FRAME_SAMPLES / SAMPLE_RATE
+PART_S = 1.5  # some words: enough to know them again
 
 # A call of a few seconds, with the start of a browser before it on a busy machine.
 PEER_TIMEOUT_S = 90.0
@@ -52,6 +58,38 @@ def run_peer(isolated: None, tmp_path: Path) -> RunPeer:
     return run
 
 
+@pytest.fixture
+def udp() -> Iterator[socket.socket]:
+    """A socket of ours on loopback that does not wait long."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+        udp.bind(("127.0.0.1", 0))
+        udp.settimeout(0.02)
+        yield udp
+
+
+@pytest.fixture
+def peers() -> Iterator[list[DtlsCommand]]:
+    """Processes to stop when the test is over."""
+    running: list[DtlsCommand] = []
+    yield running
+    for peer in running:
+        peer.stop()
+
+
+@pytest.fixture(scope="session")
+def dtls_rows(request: pytest.FixtureRequest) -> Iterator[list[tuple[str, ...]]]:
+    """What DTLS stacks agreed on with ours, cell by cell; printed when all are through."""
+    found: list[tuple[str, ...]] = []
+    yield found
+    head = ("peer", "version", "we are", "SRTP profile", "key exchange", "cipher suite")
+    widths = [max(len(row[column]) for row in [head, *found]) for column in range(len(head))]
+    capture = request.config.pluginmanager.get_plugin("capturemanager")
+    with capture.global_and_fixture_disabled() if capture else contextlib.nullcontext():
+        print()
+        for row in [head, *found] if found else ():
+            print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+
+
 def read_channels(path: Path) -> list[Samples]:
     with wave.open(str(path)) as file:
         assert (file.getframerate(), file.getsampwidth()) == (SAMPLE_RATE, 2)
@@ -73,6 +111,9 @@ class Ears:
     """Listening to recordings, as far as a comparison needs it: how loud it was, every 20 ms."""
 
     rate = SAMPLE_RATE
+
+    # Of `likeness_of_parts`: speech that was heard has 0.9 and more, other speech 0.6 and less.
+    same_speech = 0.8
 
     def read(self, path: Path) -> Samples:
         """The samples of a WAV with one channel."""
@@ -106,6 +147,17 @@ class Ears:
             heard_duration_s=len(voiced(heard_levels)) * FRAME_S,
             said_duration_s=len(pattern) * FRAME_S,
         )
+
+    def likeness_of_parts(self, said: Samples, heard: Samples) -> float:
+        """The median correlation of parts of what was said, each with the place in what was heard that it fits best.
+
+        For a browser that skips some time when the machine is busy: in one piece nothing would fit any more.
+        """
+        part = round(PART_S * SAMPLE_RATE)
+        voiced_frames = voiced(self.loudness(said))
+        start, stop = voiced_frames.start * FRAME_SAMPLES, voiced_frames.stop * FRAME_SAMPLES
+        parts = [said[at : at + part] for at in range(start, max(stop - part // 2, start + 1), part)]
+        return statistics.median(self.compare(each, heard).correlation for each in parts)
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,8 @@
 """A server that does nothing but a handshake: it answers an offer as told, and reports what DTLS agreed on.
 
-No relay, no agent, no media: ICE-lite and DTLS over one socket, one peer, in one thread. What it takes as `options` are
-the choices of a `DtlsConnection`, so that a test can ask of a foreign stack whatever it could be asked.
+No relay, no agent, nothing said: ICE-lite and DTLS over one socket, one peer, in one thread. What the peer says is
+opened and thrown away: its packets are the proof that both sides export the same SRTP keys. What it takes as `options`
+are the choices of a `DtlsConnection`, so that a test can ask of a foreign stack whatever it could be asked.
 """
 
 from __future__ import annotations
@@ -23,9 +24,12 @@ from voicegate.dtls import (
     SrtpProfile,
 )
 from voicegate.ice import Candidate, IceCredentials, IceLiteAgent
+from voicegate.rtp import SrtpError, SrtpReceiver
 from voicegate.sdp import AnswerParameters, Setup, build_answer, parse_offer
 
 DTLS = range(20, 64)
+# RFC 5761 §4: what RTP's payload type and marker are in RTCP.
+RTCP = range(64, 96)
 SILENCE_S = 0.02
 
 
@@ -37,6 +41,9 @@ class DtlsEndpoint:
         self.certificate = Certificate.generate()
         self.outcome: HandshakeComplete | ConnectionFailed | None = None
         self.dtls: DtlsConnection | None = None
+        self.opened_packets = 0
+        self.refused_packets = 0
+        self._receiver: SrtpReceiver | None = None
         self._done = threading.Event()
         endpoint = self
 
@@ -123,17 +130,34 @@ class DtlsEndpoint:
                     if peer is None and ice.selected_addr is not None:
                         peer = ice.selected_addr
                         dtls.start(now)
+                else:
+                    self._open(data)
             if (timeout := dtls.next_timeout()) is not None and now >= timeout:
                 dtls.handle_timeout(now)
             while (event := dtls.next_event()) is not None:
                 if isinstance(event, HandshakeComplete | ConnectionFailed):
-                    self.outcome = event
-                    self.dtls = dtls
-                    # In DTLS 1.3 let the peer show that it can change keys, ours and its own.
-                    dtls.update_keys(now, request=True)
+                    self._note(event, dtls, now)
             if peer is not None:
                 for datagram in dtls.datagrams_to_send(now):
                     udp.sendto(datagram, peer)
+
+    def _note(self, event: HandshakeComplete | ConnectionFailed, dtls: DtlsConnection, now: float) -> None:
+        self.outcome = event
+        self.dtls = dtls
+        if isinstance(event, HandshakeComplete) and (srtp := event.srtp) is not None:
+            self._receiver = SrtpReceiver(srtp.profile, srtp.remote_key, srtp.remote_salt)
+        # In DTLS 1.3 let the peer show that it can change keys, ours and its own.
+        dtls.update_keys(now, request=True)
+
+    def _open(self, data: bytes) -> None:
+        if self._receiver is None or data[1] & 0x7F in RTCP:
+            return
+        try:
+            self._receiver.unprotect_rtp(data)
+        except SrtpError:
+            self.refused_packets += 1
+        else:
+            self.opened_packets += 1
 
     def close(self) -> None:
         self._done.set()

@@ -1,8 +1,8 @@
 """Every foreign DTLS stack at hand against ours: peer, version, role, SRTP profile, key exchange. Prints a table.
 
-Chromium and libwebrtc speak DTLS 1.3, and 1.2 when we speak no better; of the two only Chromium offers X25519MLKEM768.
-aiortc (OpenSSL) speaks 1.2. A cell that names a
-group which the peer offers no share of is a HelloRetryRequest. `test_openssl_dtls.py` has the openssl command.
+Chromium, Firefox and libwebrtc speak DTLS 1.3, and 1.2 when we speak no better; the browsers offer X25519MLKEM768.
+aiortc (OpenSSL) speaks 1.2. A cell that names a group which the peer offers no share of is a HelloRetryRequest.
+`test_openssl_dtls.py` has the openssl command, `test_pion_dtls.py` pion, whose rows are in the table too.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ import contextlib
 import json
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import pytest
 
 from tests.interop.conftest import PEER_TIMEOUT_S, ROOT
 from tests.interop.dtls_endpoint import DtlsEndpoint
+from tests.interop.peers.browser_peer import HERE, call
+from tests.interop.peers.firefox import FirefoxPage, Preferences, firefox
 from voicegate.dtls import (
     POST_QUANTUM_GROUPS,
     CipherSuite,
@@ -30,12 +32,14 @@ from voicegate.dtls.cipher_suites import SUPPORTED_SUITES
 from voicegate.dtls.key_exchange import available_groups
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+SECONDS = 0.3
 
 V13, V12 = DtlsVersion.DTLS_1_3, DtlsVersion.DTLS_1_2
 CLIENT, SERVER = DtlsRole.CLIENT, DtlsRole.SERVER
-GCM, SHA1 = SrtpProfile.AEAD_AES_128_GCM, SrtpProfile.AES128_CM_SHA1_80
+GCM, GCM_256, SHA1 = SrtpProfile.AEAD_AES_128_GCM, SrtpProfile.AEAD_AES_256_GCM, SrtpProfile.AES128_CM_SHA1_80
 X25519, P256, MLKEM = NamedGroup.X25519, NamedGroup.SECP256R1, NamedGroup.X25519MLKEM768
 
 CHACHA20 = CipherSuite.TLS_CHACHA20_POLY1305_SHA256
@@ -66,6 +70,8 @@ CELLS = [
     Cell("wrtc", V13, SERVER, GCM, P256),
     Cell("wrtc", V13, CLIENT, GCM, None, CHACHA20),
     Cell("wrtc", V13, SERVER, GCM, None, CHACHA20),
+    Cell("wrtc", V13, CLIENT, GCM_256, None),
+    Cell("wrtc", V13, SERVER, GCM_256, None),
     Cell("wrtc", V12, CLIENT, GCM, None),
     Cell("wrtc", V12, CLIENT, GCM, None, CHACHA20_12),
     Cell("wrtc", V12, SERVER, GCM, None, CHACHA20_12),
@@ -78,35 +84,57 @@ CELLS = [
     Cell("browser", V13, SERVER, GCM, None, CHACHA20),
     Cell("browser", V12, CLIENT, GCM, None),
     Cell("browser", V12, SERVER, SHA1, None),
+    Cell("firefox", V13, CLIENT, GCM, None),
+    Cell("firefox", V13, CLIENT, SHA1, MLKEM),
+    Cell("firefox", V13, SERVER, SHA1, P256),
+    Cell("firefox", V13, SERVER, GCM, MLKEM),
+    Cell("firefox", V13, SERVER, GCM, None, CHACHA20),
+    Cell("firefox-classical", V13, CLIENT, GCM, P256),
+    Cell("firefox-classical", V13, SERVER, GCM, None),
+    Cell("firefox", V12, CLIENT, GCM, None),
+    Cell("firefox", V12, SERVER, SHA1, None),
     Cell("aiortc", V12, CLIENT, GCM, None),
     Cell("aiortc", V12, SERVER, SHA1, P256),
 ]
-NAMES = {"wrtc": "libwebrtc", "browser": "Chromium", "aiortc": "aiortc"}
+NAMES = {
+    "wrtc": "libwebrtc",
+    "browser": "Chromium",
+    "firefox": "Firefox",
+    "firefox-classical": "Firefox, ML-KEM off",
+    "aiortc": "aiortc",
+}
+FIREFOX: dict[str, Preferences] = {"firefox": {}, "firefox-classical": {"media.webrtc.send_mlkem_keyshare": False}}
+
+Run: TypeAlias = "Callable[[str, str], dict[str, Any]]"
 
 
 @pytest.fixture(scope="module")
-def rows(request: pytest.FixtureRequest) -> Iterator[list[tuple[str, ...]]]:
-    """What was agreed on, cell by cell; printed when all are through."""
-    found: list[tuple[str, ...]] = []
-    yield found
-    head = ("peer", "version", "we are", "SRTP profile", "key exchange", "cipher suite")
-    widths = [max(len(row[column]) for row in [head, *found]) for column in range(len(head))]
-    capture = request.config.pluginmanager.get_plugin("capturemanager")
-    with capture.global_and_fixture_disabled() if capture else contextlib.nullcontext():
-        print()
-        for row in [head, *found] if found else ():
-            print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+def run(isolated: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """Have a peer call a URL; its report. Each peer is a program of its own, but a Firefox lasts for its cells."""
+    recording = tmp_path_factory.mktemp("heard") / "heard.wav"
+    pages: dict[str, FirefoxPage] = {}
+    with contextlib.ExitStack() as browsers:
+
+        def run(peer: str, url: str) -> dict[str, Any]:
+            if peer not in FIREFOX:
+                return run_program(peer, url, recording)
+            if peer not in pages:
+                pages[peer] = browsers.enter_context(firefox(FIREFOX[peer]))
+                pages[peer].add_init_script((HERE / "ears.js").read_text(encoding="utf-8"))
+            return call(pages[peer], url, SECONDS)
+
+        yield run
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=str)
-def test_the_stacks_agree(cell: Cell, isolated: None, tmp_path: Path, rows: list[tuple[str, ...]]) -> None:
+def test_the_stacks_agree(cell: Cell, run: Run, dtls_rows: list[tuple[str, ...]]) -> None:
     groups = POST_QUANTUM_GROUPS[1:] if cell.group is None else (cell.group,)
     if not available_groups(groups):
         pytest.skip("this machine's library has no ML-KEM")
     suites = SUPPORTED_SUITES if cell.suite is None else (cell.suite,)
     endpoint = DtlsEndpoint(cell.role, cell.profile, versions=[cell.version], groups=groups, cipher_suites=suites)
     try:
-        report = run(cell.peer, endpoint.url, tmp_path / "heard.wav")
+        report = run(cell.peer, endpoint.url)
     finally:
         endpoint.close()
     outcome = endpoint.outcome
@@ -114,6 +142,9 @@ def test_the_stacks_agree(cell: Cell, isolated: None, tmp_path: Path, rows: list
     assert outcome.version == cell.version.value
     assert outcome.srtp is not None
     assert outcome.srtp.profile is cell.profile
+    # The peer's voice is opened with the keys that we exported.
+    assert endpoint.opened_packets > 0
+    assert endpoint.refused_packets == 0
     assert outcome.key_exchange == (cell.group or X25519).name
     assert outcome.cipher_suite == (cell.suite.name if cell.suite else outcome.cipher_suite)
     if cell.version is V13:
@@ -123,12 +154,12 @@ def test_the_stacks_agree(cell: Cell, isolated: None, tmp_path: Path, rows: list
     # The peer's own word for it, where it gives one: the version as on the wire.
     assert report.get("dtls", expected := {V13: "FEFC", V12: "FEFD"}[cell.version]) == expected
     agreed = (outcome.version, cell.role.value, cell.profile.name, outcome.key_exchange, outcome.cipher_suite)
-    rows.append((NAMES[cell.peer], *agreed))
+    dtls_rows.append((NAMES[cell.peer], *agreed))
 
 
-def run(peer: str, url: str, recording: Path) -> dict[str, Any]:
+def run_program(peer: str, url: str, recording: Path) -> dict[str, Any]:
     """The peer's report. What it writes to stderr is its own affair here: it waits for audio that never comes."""
-    arguments = ["--url", url, "--seconds", "0.3", "--record", str(recording)]
+    arguments = ["--url", url, "--seconds", str(SECONDS), "--record", str(recording)]
     finished = subprocess.run(  # noqa: S603 - our own words
         [sys.executable, "-m", f"tests.interop.peers.{peer}_peer", *arguments],
         cwd=ROOT,

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.conftest import RunningVoicegate, StartVoicegate
     from tests.interop.conftest import RunPeer
 
@@ -61,3 +63,33 @@ def test_chromium_announces_its_channel_and_uses_snap(voicegate_up: StartVoicega
     voicegate.stop()
     assert shortcuts_used(voicegate) == ["sped", "snap"]
     assert report["events"][0] == "session.created"
+
+
+@pytest.mark.parametrize(
+    ("words", "sped"),
+    [((f"--flag=--force-fieldtrials={SPED}", NO_POST_QUANTUM), True), ((), False), (("--browser", "firefox"), False)],
+    ids=["Chromium as the DTLS client", "Chromium as the DTLS server", "Firefox"],
+)
+def test_a_browser_hears_the_first_event_before_it_has_opened_the_channel(
+    voicegate_up: StartVoicegate, run_peer: RunPeer, words: tuple[str, ...], sped: bool
+) -> None:
+    """Our guess of the id is right, and nothing is heard twice."""
+    voicegate = voicegate_up("--agent", "echo", "--early-events", "on")
+    report, _ = run_peer("browser_peer", "--setup", f"{voicegate.http}/v1/realtime/calls", "--seconds", 0, *words)
+    voicegate.stop()
+    assert shortcuts_used(voicegate) == ["sped"] * sped + ["early events"]
+    assert report["events"].count("session.created") == 1
+    assert report["events"][0] == "session.created"
+    assert report["console"] == []
+
+
+def test_a_peer_that_would_lose_early_events_is_not_sent_any(
+    voicegate_up: StartVoicegate, run_peer: RunPeer, speech_wav: Path
+) -> None:
+    """aiortc drops what comes on a stream that it has not opened yet."""
+    voicegate = voicegate_up("--agent", "echo", "--early-events", "on")
+    calls_url = f"{voicegate.http}/v1/realtime/calls"
+    report, _ = run_peer("aiortc_peer", "--url", calls_url, "--events", "--play", speech_wav, "--seconds", 2)
+    voicegate.stop()
+    assert report["events"] == ["session.created", "session.updated"]
+    assert shortcuts_used(voicegate) == []

@@ -15,13 +15,14 @@ from voicegate.rtp import (
 )
 from voicegate.rtp.limits import MAX_SRTP_STREAMS, SRTP_REPLAY_WINDOW
 
-PROFILES = {0x0001: 14, 0x0007: 12}
+PROFILES = {0x0001: (16, 14), 0x0007: (16, 12), 0x0008: (32, 12)}
 KEY = bytes(range(16))
 
 
 def pair(profile: int = 0x0007) -> tuple[SrtpSender, SrtpReceiver]:
-    salt = bytes(range(100, 100 + PROFILES[profile]))
-    return SrtpSender(profile, KEY, salt), SrtpReceiver(profile, KEY, salt)
+    key_octets, salt_octets = PROFILES[profile]
+    key, salt = bytes(range(key_octets)), bytes(range(100, 100 + salt_octets))
+    return SrtpSender(profile, key, salt), SrtpReceiver(profile, key, salt)
 
 
 def packet(sequence_number: int, ssrc: int = 5) -> bytes:
@@ -124,6 +125,8 @@ def test_misuse_is_a_local_error() -> None:
         SrtpSender(0x0002, KEY, bytes(14))
     with pytest.raises(LocalError):
         SrtpSender(0x0007, KEY, bytes(14))
+    with pytest.raises(LocalError):
+        SrtpSender(0x0008, KEY, bytes(12))
     sender, _ = pair()
     sender.protect_rtp(packet(1))
     with pytest.raises(LocalError):  # the same number twice would reveal both payloads

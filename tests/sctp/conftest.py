@@ -146,7 +146,13 @@ class Forger:
         return Init(**(fields | overrides))
 
     def connect(self, **overrides: Any) -> None:
-        """The whole handshake; we are the side that sends INIT."""
+        """The whole handshake; we are the side that sends INIT, and show that we are up."""
+        self.echo_cookie(**overrides)
+        self.say(chunk(ChunkType.COOKIE_ACK, 0))
+        self.victim.statistics.unexpected_chunks = 0
+
+    def echo_cookie(self, **overrides: Any) -> None:
+        """The same without the last word: for all that the victim knows, its COOKIE-ACK was lost."""
         heard = self.say(self.init(**overrides).serialize(), tag=0)
         assert heard[0][0] == ChunkType.INIT_ACK
         answer = Init.parse(heard[0][1])

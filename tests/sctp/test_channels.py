@@ -226,3 +226,40 @@ class TestTheEnd:
             server.open("after the end")
         client.start(line.now)
         assert client.datagrams_to_send(line.now) == []
+
+
+def test_the_first_channel_of_the_peer_is_acknowledged_with_the_cookie(
+    make_channels: MakeChannels, make_line: MakeLine
+) -> None:
+    client, server = make_channels()
+    line = make_line((client, server))
+    server.acknowledge_ahead()
+    server.start(0.0)
+    client.open("events")
+    assert line.run(lambda: client._channels[0].acknowledged)
+    opens = [at for at, end, packet in line.sent if end == 0 and b"events" in packet]
+    # When it is up, the client says OPEN and knows the answer already.
+    assert opens == [line.now]
+    assert line.run(lambda: line.told(1, ChannelOpened) == [ChannelOpened(0, "events", "", True, True)])
+    client.send(0, "one")
+    server.send(0, "two")
+    line.run(limit_s=1)
+    assert line.told(1, MessageReceived) == [MessageReceived(0, "one")]
+    assert line.told(0, MessageReceived) == [MessageReceived(0, "two")]
+
+
+def test_an_acknowledgement_ahead_of_a_channel_that_never_comes_harms_nothing(
+    make_channels: MakeChannels, make_line: MakeLine
+) -> None:
+    client, server = make_channels()
+    line = make_line((client, server))
+    server.acknowledge_ahead()
+    server.start(0.0)
+    client.open("known", negotiated_id=6)
+    server.open("known", negotiated_id=6)
+    client.send(6, "one")
+    line.run(limit_s=2)
+    assert line.told(1, MessageReceived) == [MessageReceived(6, "one")]
+    assert client.open("later") == 0
+    line.run(limit_s=1)
+    assert line.told(1, ChannelOpened)[-1] == ChannelOpened(0, "later", "", True, True)

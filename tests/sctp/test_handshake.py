@@ -27,7 +27,7 @@ from voicegate.sctp import (
     init_to_sdp,
 )
 from voicegate.sctp.chunks import ChunkType, Init, parse_causes
-from voicegate.sctp.limits import COOKIE_LIFE_S, MAXIMUM_INIT_RETRANSMISSIONS
+from voicegate.sctp.limits import COOKIE_ACK_REPEATS, COOKIE_LIFE_S, MAXIMUM_INIT_RETRANSMISSIONS
 from voicegate.sctp.packet import chunk
 
 if TYPE_CHECKING:
@@ -84,9 +84,96 @@ def test_nobody_answers(make_associations: MakeAssociations, make_line: MakeLine
     line.run(limit_s=100)
     times = [time for time, _, _ in line.sent]
     assert len(times) == 1 + MAXIMUM_INIT_RETRANSMISSIONS
-    assert times[:5] == pytest.approx([0, 0.5, 1.5, 3.5, 7.5])
+    assert times[:5] == pytest.approx([0, 0.1, 0.2, 0.3, 0.5])
     assert [event.reason for event in line.events[0]] == [SctpReason.SETUP_TIMEOUT]
     assert one.next_timeout() is None
+
+
+def test_with_a_known_round_trip_the_setup_is_repaired_soon(
+    make_associations: MakeAssociations, make_line: MakeLine
+) -> None:
+    """The INIT and two COOKIE-ECHOs are lost: each is noticed after one and a half round trips."""
+    one, other = make_associations()
+    lost = {0, 2, 3}
+    line = make_line((one, other), delay_s=0.05, drop=lambda side, number, packet: side == 0 and number in lost)
+    one.expect_round_trip(0.1, 0.0)
+    one.start(0.0)
+    assert line.run(lambda: one.state is AssociationState.ESTABLISHED)
+    assert line.now == pytest.approx(0.15 + 0.1 + 0.15 + 0.15 + 0.1)
+
+
+@pytest.mark.parametrize(("round_trip_s", "noticed_s"), [(0.002, 0.05), (0.1, 0.15), (2.0, 0.5)])
+def test_a_known_round_trip_neither_hurries_nor_delays_too_much(
+    make_associations: MakeAssociations, make_line: MakeLine, round_trip_s: float, noticed_s: float
+) -> None:
+    one, other = make_associations()
+    line = make_line((one, other), drop=lambda *_: True)
+    one.start(0.0)
+    # It is known a little later, and counts for the INIT that has left already.
+    one.expect_round_trip(round_trip_s, 0.01)
+    line.run(limit_s=1)
+    assert [time for time, _, _ in line.sent][:2] == pytest.approx([0, noticed_s])
+
+
+def test_with_a_known_round_trip_the_first_message_is_repaired_soon(
+    make_channels: MakeChannels, make_line: MakeLine
+) -> None:
+    """Nothing has been measured by SCTP itself: the first packet that it ever sent is lost."""
+    client, server = make_channels()
+    line = make_line((client, server), delay_s=0.05, drop=lambda side, number, packet: (side, number) == (1, 0))
+    for side, peer in ((client, server), (server, client)):
+        side.expect_round_trip(0.1, 0.0)
+        side.establish(peer.local_init, 0.0)
+        side.open("oai-events", negotiated_id=0)
+    server.send(0, "hello")
+    assert line.run(lambda: bool(line.told(0, MessageReceived)))
+    assert line.now == pytest.approx(0.25)
+    # What it measures by itself counts from then on, and alone.
+    server.send(0, "again")
+    line.delay_s = 0.08
+    line.run(lambda: server.round_trip_s != pytest.approx(0.1), limit_s=5)
+    assert server.round_trip_s == pytest.approx(0.16)
+
+
+@pytest.mark.parametrize("answer", ["nothing", "data", "its own COOKIE-ACK"])
+def test_a_cookie_ack_is_repeated_until_the_peer_shows_that_it_is_up(make_forger: MakeForger, answer: str) -> None:
+    """Browsers ask for a lost one only after a second."""
+    forger = make_forger()
+    forger.victim.expect_round_trip(0.1, 0.0)
+    forger.echo_cookie()
+    if answer == "data":
+        forger.say(forger.data(0))
+    elif answer == "its own COOKIE-ACK":
+        forger.say(chunk(ChunkType.COOKIE_ACK, 0))
+    acknowledged = []
+    while (timeout := forger.victim.next_timeout()) is not None:
+        forger.now = timeout
+        forger.victim.handle_timeout(forger.now)
+        acknowledged += [forger.now for kind, _ in forger.hear() if kind == ChunkType.COOKIE_ACK]
+    if answer == "nothing":
+        assert acknowledged[:5] == pytest.approx([0.15, 0.3, 0.45, 0.75, 1.35])
+        assert len(acknowledged) == COOKIE_ACK_REPEATS
+    else:
+        assert acknowledged == []
+
+
+def test_no_data_reaches_a_peer_that_still_waits_for_its_cookie_ack(make_forger: MakeForger) -> None:
+    """Browsers take it, acknowledge it, and have no channel yet to give it to."""
+    forger = make_forger()
+    forger.victim.expect_round_trip(0.1, 0.0)
+    forger.echo_cookie()
+    forger.victim.send(0, 51, b"x")
+    for _ in range(4):
+        kinds = [kind for kind, _ in forger.hear()]
+        assert (ChunkType.DATA in kinds) <= (kinds[:1] == [ChunkType.COOKIE_ACK]), kinds
+        timeout = forger.victim.next_timeout()
+        assert timeout is not None
+        forger.now = timeout
+        forger.victim.handle_timeout(forger.now)
+    assert forger.victim.statistics.data_chunks_sent > 1
+    forger.say(forger.data(0))
+    forger.victim.send(0, 51, b"y" * 1100)
+    assert ChunkType.COOKIE_ACK not in [kind for kind, _ in forger.hear()]
 
 
 def test_established_from_signalling(make_channels: MakeChannels, make_line: MakeLine) -> None:

@@ -54,6 +54,10 @@ def test_firefox(firefox: str) -> None:
     assert offer.application.max_message_size == 1_073_741_823
 
 
+def test_only_firefox_waits_for_the_acknowledgement_of_its_channels(chromium: str, firefox: str) -> None:
+    assert [parse_offer(text).awaits_acknowledgement for text in (chromium, firefox)] == [False, True]
+
+
 def test_snap_an_offered_sctp_init_is_kept(chromium: str) -> None:
     offer = parse_offer(chromium + "a=sctp-init:AQAAHg==\n")
     assert offer.application is not None

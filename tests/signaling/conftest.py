@@ -49,7 +49,9 @@ from voicegate.signaling import (
     Site,
     TemplateRequest,
     TokenMint,
+    TooManyControllersError,
     WireCall,
+    Withdrawal,
 )
 from voicegate.transceiver.clock import MediaClock
 from voicegate.web import load_assets
@@ -114,6 +116,7 @@ class FakeHost:
         self.cancelled = 0
         self.templates: dict[str, TemplateRequest] = {}
         self.completions: list[Completion] = []
+        self.withdrawals: list[Withdrawal] = []
         self.agent: Agent = parrot
         self.wire: list[WireCall] = []
         self.clock = MediaClock()
@@ -186,6 +189,11 @@ class FakeHost:
             return None
         return CompletedCall("rtc_template", ANSWER_SDP)
 
+    async def withdraw(self, withdrawal: Withdrawal) -> None:
+        if not withdrawal.offer_sdp.startswith("v=0"):
+            raise PeerError(FakeReason.NO_AUDIO, "the offer has no audio section")
+        self.withdrawals.append(withdrawal)
+
     async def hang_up(self, call_id: str, reason: str) -> bool:
         for call in self.calls:
             if call.call_id == call_id and call.end_reason is None:
@@ -199,6 +207,8 @@ class FakeHost:
             raise self.error
         for call in self.calls:
             if call.call_id == call_id and call.end_reason is None:
+                if not call.hub.has_room:
+                    raise TooManyControllersError(call_id)
                 call.controller = controller
                 call.hub.attach(controller)
                 yield call

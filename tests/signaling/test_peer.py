@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import trio
 import trio.testing
 
 from voicegate.realtime import new_id
+from voicegate.realtime.limits import MAX_CONTROLLERS
 from voicegate.realtime.shapes import SessionCreated
 from voicegate.routing import FleetKeys
 from voicegate.signaling import (
@@ -22,6 +24,7 @@ from voicegate.signaling import (
     PeerSockets,
     RequestContext,
     SignalingCounters,
+    TooManyControllersError,
 )
 from voicegate.signaling.limits import PEER_WINDOW_S
 from voicegate.signaling.peer import HEADER, PeerRefusal, PeerRequestError
@@ -126,6 +129,16 @@ async def test_the_call_goes_on_when_the_controller_leaves(
             await controller.heard.receive()
     await gone(asked)
     assert host.calls[0].end_reason is None
+
+
+async def test_a_controller_too_many_is_told_so(owner: Address, peers: PeerClient, counters: Any, asked: Any) -> None:
+    async with AsyncExitStack() as stack:
+        for _ in range(MAX_CONTROLLERS):
+            await stack.enter_async_context(peers.attach(owner, "rtc_0", Listens()))
+        with pytest.raises(TooManyControllersError):
+            await stack.enter_async_context(peers.attach(owner, "rtc_0", Listens()))
+    assert counters.peer_requests_sent["too many controllers"] == 1
+    assert asked.peer_requests_served["too many controllers"] == 1
 
 
 async def test_a_call_that_the_owner_does_not_have_is_not_found(owner: Address, peers: PeerClient) -> None:

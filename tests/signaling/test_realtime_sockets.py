@@ -3,7 +3,7 @@
 import json
 from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ from trio_websocket import ConnectionClosed, ConnectionRejected, WebSocketConnec
 
 from voicegate.agents import Call
 from voicegate.realtime import new_id
+from voicegate.realtime.limits import MAX_CONTROLLERS
 from voicegate.realtime.shapes import SessionCreated
 
 KEY = "sk-" + "k" * 30
@@ -366,6 +367,14 @@ async def test_a_sideband_sees_and_steers_a_call(http: Any, host: Any, counters:
         assert await closed(websocket) == (1000, "the call ended: hung up")
     await ended(counters, "call ended")
     assert [event["type"] for event in dialogue.events] == ["response.cancel", "detached"]
+
+
+async def test_a_sideband_too_many_is_refused_before_the_upgrade(http: Any, host: Any) -> None:
+    await http.request("POST", "/v1/realtime/calls", SDP, b"v=0")
+    async with AsyncExitStack() as stack:
+        for _ in range(MAX_CONTROLLERS):
+            await stack.enter_async_context(opened(http, "?call_id=rtc_0"))
+        assert await refused(http, "?call_id=rtc_0") == (429, "too_many_controllers")
 
 
 async def test_the_call_goes_on_without_its_sideband(http: Any, host: Any, counters: Any) -> None:

@@ -13,12 +13,14 @@ from voicegate.realtime import SessionConfiguration
 from voicegate.signaling import (
     Completion,
     HttpServer,
+    OwnerUnreachableError,
     PeerApplication,
     PeerClient,
     PeerKeys,
     PeerSockets,
     SignalingCounters,
     TooManyCallsError,
+    Withdrawal,
 )
 
 CALLS, TEMPLATES = "/v1/realtime/calls", "/v1/realtime/templates"
@@ -167,12 +169,27 @@ async def test_an_offer_is_passed_on_whole(
     assert counters.peer_requests_served == {"ok": 1, "not found": 1, "bad offer": 1, "wrong MAC": 1}
 
 
-async def test_an_owner_that_does_not_answer_costs_a_second(
+async def test_an_owner_that_does_not_answer_is_not_waited_for(
     wall_clock: Any, counters: SignalingCounters, listening_socket: Callable[[], Any]
 ) -> None:
     peers = PeerClient(PeerKeys({0: bytes(32)}, 0, wall_clock), counters)
-    with listening_socket() as silent:
-        began = trio.current_time()
-        assert await peers.complete(silent.getsockname(), completion("x")) is None
-        assert trio.current_time() - began < 3
-    assert await peers.complete(("127.0.0.1", 1), completion("x")) is None
+    # This limit is far from the second that is meant: machines are slow at times.
+    with listening_socket() as silent, trio.fail_after(20), pytest.raises(OwnerUnreachableError):
+        await peers.complete(silent.getsockname(), completion("x"))
+    with pytest.raises(OwnerUnreachableError):
+        await peers.complete(("127.0.0.1", 1), completion("x"))
+
+
+async def test_an_offer_is_withdrawn(
+    owner: tuple[str, int], host: Any, wall_clock: Any, counters: SignalingCounters
+) -> None:
+    peers = PeerClient(PeerKeys({0: bytes(32)}, 0, wall_clock), counters)
+    withdrawal = Withdrawal("x" * 71, "v=0")
+    await peers.withdraw(owner, withdrawal)
+    assert host.withdrawals == [withdrawal]
+    assert counters.peer_requests_served == {"ok": 1}
+    await peers.withdraw(owner, Withdrawal("x" * 71, "no offer"))
+    strangers = PeerClient(PeerKeys({0: bytes([1] * 32)}, 0, wall_clock), counters)
+    await strangers.withdraw(owner, withdrawal)
+    assert host.withdrawals == [withdrawal]
+    assert counters.peer_requests_served == {"ok": 1, "bad offer": 1, "wrong MAC": 1}

@@ -18,7 +18,7 @@ from tests.store.conftest import CURRENT, KEYS, STRANGERS, RedisServer, eventual
 from tests.store.test_leases import HOP, OTHER_HOP, leases_of, put, record
 from voicegate.routing import FleetKeys, Registry, RelayRecord, SlotTable, TransceiverRecord
 from voicegate.store import RegistryReader, StoreDownError
-from voicegate.store.records import lease_name, pack_record, relay_name
+from voicegate.store.records import lease_name, open_relay_untrusted, pack_record, relay_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,6 +69,13 @@ async def test_relays_learn_of_transceivers_and_of_each_other(server: RedisServe
         assert len(told) == changes
 
 
+async def test_a_newer_program_may_say_more(server: RedisServer) -> None:
+    server.now.set(lease_name(0, 1), pack_record({**record(1, block=1).to_json(), "more": 1}, KEYS, CURRENT))
+    announced = {**OTHER_RELAY.to_json(), "since_ms": 1, "more": {}}
+    server.now.set(relay_name(OTHER_RELAY.ingress), pack_record(announced, KEYS, CURRENT))
+    assert await reader_of(server, 0).read() == Registry((record(1, block=1),), (OTHER_RELAY,))
+
+
 async def test_a_reader_of_two_clusters(server: RedisServer) -> None:
     taken = [await leases_of(server, cluster).take("t", HOP) for cluster in (0, 3, 65_535)]
     assert (await reader_of(server, 0, 65_535).read()).transceivers == (taken[0], taken[2])
@@ -113,7 +120,7 @@ async def test_what_nobody_of_the_fleet_wrote_is_not_believed(server: RedisServe
         signed(b"[" * 4_000),
         signed(b"null"),
         signed(b'{"name":7}'),
-        signed(json.dumps({**record(1, block=13).to_json(), "more": 1}).encode()),
+        signed(json.dumps({**record(1, block=13).to_json(), "name": ""}).encode()),
         signed(json.dumps(replace(record(1, block=14), cluster=1).to_json()).encode()),
         signed(json.dumps({**record(1, block=15).to_json(), "slots": [[0, 65535]]}).encode()),
         signed(json.dumps({**record(1, block=16).to_json(), "generation": 256}).encode()),
@@ -347,7 +354,7 @@ async def test_keys_rotate_while_it_watches(server: RedisServer) -> None:
         await eventually(lambda: told)
         assert (await other.read()).relays == ()
         reader.use_keys({1: both[1], 0: both[0]})
-        await trio.sleep(0.2)
+        await eventually(lambda: open_relay_untrusted(server.now.get(relay_name(1)), {1: both[1]}, 1))
         assert (await other.read()).relays == (RELAY,)
         # The key that it was started with is gone.
         reader.use_keys({1: both[1]}, 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
@@ -12,6 +12,7 @@ import trio.testing
 
 from voicegate.agents import Call
 from voicegate.agents.echo import echo
+from voicegate.client import session as client_session
 from voicegate.client.errors import CallFailure
 from voicegate.dtls import Certificate, DtlsConnection, DtlsRole, SrtpProfile
 from voicegate.transceiver.ends import EndReason
@@ -185,6 +186,24 @@ async def test_a_wrong_fingerprint_ends_in_handshake_failed(
         await trio.testing.wait_all_tasks_blocked()
         assert house.transceiver.ends == {"handshake failed": 1}
         assert house.is_empty()
+
+
+async def test_a_client_without_anything_in_common_is_told_so(
+    autojump_clock: trio.testing.MockClock, open_house: OpenHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def connect(*arguments: Any, **options: Any) -> DtlsConnection:
+        return DtlsConnection(*arguments, **(options | {"srtp_profiles": (SrtpProfile.AEAD_AES_256_GCM,)}))
+
+    monkeypatch.setattr(client_session, "DtlsConnection", connect)
+    async with open_house(echo) as house:
+        caller = house.caller()
+        session, answer = house.answer(caller.offer("the client"))
+        caller.core.apply_answer(answer, trio.current_time())
+        await house.pass_time(HANDSHAKE_RETRY_S + 1.0, caller)
+        assert await session.wait_ended() == EndReason.NOTHING_IN_COMMON.value == "nothing in common"
+        assert "SRTP profile" in session.end_detail
+        assert [failure.failure for failure in caller.failures] == [CallFailure.DTLS_FAILED]
+        assert "handshake_failure" in caller.failures[0].detail
 
 
 async def test_a_wrong_password_is_refused_and_changes_nothing(

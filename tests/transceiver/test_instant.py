@@ -425,6 +425,8 @@ def test_paces() -> None:
 def test_a_prefix_is_what_one_subscriber_has() -> None:
     assert source_prefix("192.0.2.1") != source_prefix("192.0.2.2")
     assert source_prefix("2001:db8::1") == source_prefix("2001:db8::ffff:1") != source_prefix("2001:db8:0:1::1")
+    # A socket for both versions shows IPv4 in this way, and it is not all one subscriber.
+    assert source_prefix("::ffff:192.0.2.1") == source_prefix("192.0.2.1")
 
 
 async def test_who_holds_the_slot_and_the_secret_materialises_what_another_process_promised(

@@ -87,3 +87,36 @@ async def test_whose_offer_is_late_begins_again_with_every_shortcut(
         assert len(caller.audio) > 30
         assert caller.core._sped is not None
         assert caller.core._sped.state is SpedState.DONE
+
+
+# When the offer lands, in round trips after the click; the first check does after half of one.
+ORDERS = {"before the check": 0.4, "right behind it": 0.65, "before the Finished": 1.2, "behind the first audio": 1.8}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+async def test_every_order_of_offer_and_first_check(
+    autojump_clock: trio.testing.MockClock, open_house: OpenHouse, order: str
+) -> None:
+    """One round trip for ICE and DTLS together, half of one for the audio, and nothing for signaling."""
+    async with open_house(echo) as house:
+        clicked = trio.current_time()
+        caller, ufrag, offer = template_caller(house, events_id=0)
+        await house.pass_time(ORDERS[order] * ROUND_TRIP_S, caller)
+        began_without = bool(house.transceiver.calls)
+        assert began_without == (order != "before the check")
+        done = house.transceiver.instant.complete(
+            ufrag, offer, house.told.append, [[VIP]], trio.current_time(), events_channel=0
+        )
+        assert done is not None
+        session, answer = done
+        # The answer takes its way back, too.
+        await house.pass_time(ROUND_TRIP_S / 2, caller)
+        caller.core.apply_answer(answer, trio.current_time())
+        await house.pass_time(1.0, caller)
+        assert caller.failures == []
+        assert session.timeline.first_audio is not None
+        heard_after = (session.timeline.first_audio - clicked) / ROUND_TRIP_S
+        assert heard_after < max(1.7, ORDERS[order] + 0.1)
+        assert session.shortcuts == ["sped", "dcid"]
+        assert caller.heard_events[0]["type"] == "session.created"
+        assert len(caller.audio) > 30

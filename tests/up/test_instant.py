@@ -18,6 +18,7 @@ from voicegate.client import AudioFrame, ClientCall, connect, fetch_template
 from voicegate.routing import FleetKeys, HintRefusal
 
 SECRET = "cd" * 32
+SERVED = "voicegate_signaling_peer_requests_served_total"
 INSTANT, SENT = "voicegate_transceiver_instant_total", "voicegate_signaling_peer_requests_sent_total"
 
 
@@ -73,18 +74,26 @@ def test_a_holder_that_hangs_costs_no_call(two: Program) -> None:
     finally:
         os.kill(pid, signal.SIGCONT)
     assert (began, owner(call_id)) == ("ordinary", 1)
+    # When it goes on it hears of the offer, and that it is to forget it, in either order: one call is left of the two.
+    process = f"transceiver-{holder}"
+    wait_until(lambda: metric(metrics(two), SERVED, process=process) == 2, "the offer was never withdrawn")
+    wait_until(lambda: metric(metrics(two), "voicegate_transceiver_sessions") == 1, "its session goes on")
+    assert metric(metrics(two), "voicegate_transceiver_ends_total", reason="never connected") == 0
+    assert metric(metrics(two), "voicegate_transceiver_sessions", process="transceiver-1") == 1
 
 
 def test_a_process_that_takes_the_slots_over_keeps_the_promises_of_the_one_before(two: Program) -> None:
     template, holder = template_of(connection_to(two, 0))
+    process = f"transceiver-{holder}"
     os.kill(two.said["processes"]["transceivers"][holder], signal.SIGKILL)
-    outcomes: list[str] = []
 
-    def completes() -> bool:
-        outcomes.append(post(two.said["http"], template)[0])
-        return outcomes[-1] == "completed"
+    def is_another() -> bool:
+        text = metrics(two)
+        return f'process="{process}"' in text and metric(text, INSTANT, what="templates", process=process) == 0
 
-    wait_until(completes, "never completed")
+    # Only then is the offer made. One that found nobody would wait in the listening socket, and use the template up.
+    wait_until(is_another, "nobody took the slots over")
+    assert post(two.said["http"], template)[0] == "completed"
 
 
 async def some(call: ClientCall, frames: int) -> AsyncIterator[AudioFrame]:

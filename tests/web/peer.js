@@ -23,7 +23,7 @@
     send(text) {
       const message = JSON.parse(text);
       peer.heard.push(message);
-      if (message.type === "offer" && !peer.silent) this.answer(message.sdp);
+      if (message.type === "offer" && !peer.silent) this.answer(message);
       if (message.type === "candidate" && message.candidate) this.connection?.addIceCandidate(message).catch(() => {});
     }
 
@@ -37,12 +37,10 @@
       this.onclose?.({ wasClean });
     }
 
-    async answer(sdp) {
+    async answer({ sdp, dcid }) {
       const connection = (this.connection = new peer.RTCPeerConnection());
-      connection.ondatachannel = ({ channel }) => {
-        peer.channel = channel;
-        channel.onmessage = ({ data }) => peer.events.push(JSON.parse(data));
-      };
+      peer.channel = connection.createDataChannel("oai-events", { negotiated: true, id: dcid });
+      peer.channel.onmessage = ({ data }) => peer.events.push(JSON.parse(data));
       const context = new AudioContext();
       const hum = new OscillatorNode(context, { frequency: 300 });
       const gain = new GainNode(context, { gain: peer.hum });

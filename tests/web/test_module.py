@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Page
 
 import voicegate
-from tests.up.programs import fetch, metric
+from tests.up.programs import fetch, metric, wait_until
 from voicegate.signaling import CapacityError
 
 if TYPE_CHECKING:
@@ -27,7 +27,13 @@ HELPERS = """
   const { Call, connect, obstacle, prepare, VoicegateError } = await import("/voicegate.js");
   const url = "/v1/realtime/calls";
   const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
-  const until = async (isTrue) => { for (let i = 0; i < 500 && !isTrue(); i++) await sleep(10); };
+  const until = async (isTrue) => {
+    for (let i = 0; !(await isTrue()); i++) {
+      if (i === 3000) throw new Error(`never true: ${isTrue}`);
+      await sleep(10);
+    }
+  };
+  const has = (call, step) => call.timeline.some((mark) => mark.step === step);
   const codeOf = (promise) => promise.then(() => "none", (error) =>
     error instanceof VoicegateError ? [error.code, error.detail, error.message] : error.name ?? String(error));
 """
@@ -62,7 +68,7 @@ def test_a_call_over_http(live: tuple[Page, str], run: Run) -> None:
         call.addEventListener("event", ({ detail }) => heard.push([detail.direction, detail.event.type]));
         const isSent = call.send({ type: "session.update", session: { type: "realtime" } });
         await until(() => heard.some(([, type]) => type === "session.updated"));
-        await until(() => call.timeline.some(({ step }) => step === "audio"));
+        await until(() => has(call, "audio"));
         let ended = null;
         call.addEventListener("ended", ({ detail }) => (ended = detail));
         const types = new Set([...(await call.stats()).values()].map(({ type }) => type));
@@ -84,6 +90,36 @@ def test_a_call_over_http(live: tuple[Page, str], run: Run) -> None:
     assert told["measured"]
 
 
+@pytest.mark.parametrize(
+    ("options", "is_agreed"),
+    [("{ url }", True), ("{ url, eventsId: 7 }", True), ("{ url, eventsId: null }", False)],
+)
+def test_the_channel_of_events_has_an_id_that_the_server_is_told(
+    live: tuple[Page, str], run: Run, options: str, is_agreed: bool
+) -> None:
+    page, http = live
+    asked, first = run(
+        page,
+        f"""
+        const asked = [];
+        const {{ fetch }} = window;
+        window.fetch = (to, words) => (asked.push(new URL(to, location.href)), fetch(to, words));
+        const call = new Call({options});
+        let first;
+        call.addEventListener("event", ({{ detail }}) => (first ??= detail.event.type));
+        await call.open();
+        await until(() => first);
+        call.hangUp();
+        return [asked[0].search, first];
+        """,
+    )
+    assert first == "session.created"
+    assert asked == {"{ url }": "?dcid=0", "{ url, eventsId: 7 }": "?dcid=7"}.get(options, "")
+    ended = "voicegate_transceiver_ends_total"
+    wait_until(lambda: metric(fetch(f"{http}/metrics")[1], ended) == 1, "the call never ended")
+    assert metric(fetch(f"{http}/metrics")[1], "voicegate_transceiver_shortcuts_total", shortcut="dcid") == is_agreed
+
+
 def test_hanging_up_ends_the_call_on_the_server_and_releases_the_microphone(live: tuple[Page, str], run: Run) -> None:
     page, _ = live
     told = run(
@@ -95,8 +131,9 @@ def test_hanging_up_ends_the_call_on_the_server_and_releases_the_microphone(live
         await call.open();
         const again = () => fetch(`${url}/${call.callId}/hangup`, { method: "POST" });
         call.hangUp();
-        await sleep(300);
-        return { state: microphone.getTracks()[0].readyState, status: (await again()).status };
+        let status;
+        await until(async () => (status = (await again()).status) !== 200);
+        return { state: microphone.getTracks()[0].readyState, status };
         """,
     )
     assert told["state"] == "ended"
@@ -166,13 +203,14 @@ def test_an_instant_call(live: tuple[Page, str], run: Run) -> None:
         page,
         """
         const prepared = await prepare({ url });
+        const call = new Call({ url, instant: true });
         const { fetch } = window;
         window.fetch = async (to, words) => {
-          if (String(to).includes("/calls?")) await sleep(500);
+          if (String(to).includes("/calls?")) await until(() => has(call, "dtls"));
           return fetch(to, words);
         };
-        const call = await connect({ url, instant: true });
-        await until(() => call.timeline.some(({ step }) => step === "audio"));
+        await call.open();
+        await until(() => has(call, "audio") && has(call, "answer"));
         call.hangUp();
         prepared.stop();
         return { microphone: prepared.microphone, hasTemplate: prepared.hasTemplate, callId: call.callId,
@@ -207,7 +245,7 @@ def test_a_stale_template_costs_no_call(live: tuple[Page, str], run: Run, late_m
         }};
         await prepare({{ url }});
         const call = await connect({{ url, instant: true }});
-        await until(() => call.timeline.some(({{ step }}) => step === "audio"));
+        await until(() => has(call, "audio"));
         call.hangUp();
         return call.timeline.map(({{ step }}) => step);
         """,
@@ -226,7 +264,7 @@ def test_a_template_is_taken_once_and_fetched_anew(live: tuple[Page, str], run: 
         const steps = [];
         for (let calls = 0; calls < 2; calls++) {
           const call = await connect({ url, instant: true });
-          steps.push(call.timeline.some(({ step }) => step === "template"));
+          steps.push(has(call, "template"));
           call.hangUp();
         }
         const { hasTemplate } = await prepare({ url });
@@ -245,20 +283,25 @@ def test_somebody_else_has_completed_the_template(live: tuple[Page, str], run: R
         """
         const { fetch } = window;
         let kept;
+        const calls = [];
         window.fetch = async (to, words) => {
-          if (String(to).includes("/calls?")) await sleep(200);
+          if (String(to).includes("/calls?")) {
+            await until(() => calls.length === 2 && calls.every((call) => has(call, "template")));
+          }
           if (!String(to).endsWith("/templates")) return fetch(to, words);
           kept ??= await (await fetch(to, words)).text();
           return new Response(kept);
         };
-        await prepare({ url });
-        await prepare({ url, events: true });
-        const one = connect({ url, instant: true });
-        await sleep(50);
-        await prepare({ url });
-        const calls = await Promise.all([one, connect({ url, instant: true })]);
-        const answers = calls.map(({ timeline }) => timeline.some(({ step }) => step === "template"));
-        await sleep(100);
+        const opening = [];
+        for (let count = 0; count < 2; count++) {
+          await prepare({ url });
+          calls.push(new Call({ url, instant: true }));
+          opening.push(calls[count].open());
+          await until(() => has(calls[count], "template"));
+        }
+        await Promise.all(opening);
+        const answers = calls.map((call) => has(call, "template"));
+        await until(() => calls.every((call) => call.callId));
         const sent = calls.map((call) => call.send({ type: "session.update", session: { type: "realtime" } }));
         calls.forEach((call) => call.hangUp());
         return { answers, sent, ids: new Set(calls.map(({ callId }) => callId)).size };
@@ -268,15 +311,17 @@ def test_somebody_else_has_completed_the_template(live: tuple[Page, str], run: R
     assert instant(http, "completed") == 1
 
 
-def test_the_page_itself_begins_instantly_when_asked_to(voicegate_up: "StartVoicegate", open_page: Any) -> None:
+def test_the_page_itself_begins_instantly_when_asked_to(
+    voicegate_up: "StartVoicegate", open_page: Any, run: Run
+) -> None:
     http = voicegate_up("--agent", "parrot").http
-    with_template = open_page("about:blank")
-    with with_template.expect_response(lambda response: response.url.endswith("/templates")):
-        with_template.goto(f"{http}/?instant")
-    with_template.wait_for_timeout(100)
+    with_template = open_page(f"{http}/?instant")
+    # The page's own preparation, which has its template then.
+    run(with_template, 'await prepare({ url: new URL("v1/realtime/calls", location.href).href })')
     with_template.click("#talk")
     with_template.wait_for_selector("body[data-state=talking]")
-    with_template.wait_for_selector("[data-step=audio][data-ms]")
+    for step in ("answer", "audio"):
+        with_template.wait_for_selector(f"[data-step={step}][data-ms]")
     rows = with_template.query_selector_all("#timeline li")
     reached = {row.get_attribute("data-step"): row.get_attribute("data-ms") for row in rows if row.is_visible()}
     assert list(reached) == ["offer", "template", "answer", "ice", "dtls", "events", "audio"]
@@ -323,6 +368,40 @@ def test_a_key_is_sent_and_a_wrong_one_is_told(open_page: Any, run: Run) -> None
     assert code in ("unauthorized", "refused")  # an open installation takes whatever is no client secret of a fleet
 
 
+def test_client_secrets_where_a_key_is_needed(
+    voicegate_up: "StartVoicegate", open_page: Any, run: Run, tmp_path: Path
+) -> None:
+    """A page never has the key: its server gets a client secret with it, here Playwright in its place."""
+    key = "sk-" + "k" * 30
+    (tmp_path / "keys").write_text(key)
+    http = voicegate_up("--agent", "parrot", "--api-keys-file", str(tmp_path / "keys")).http
+    page = open_page(f"{http}/", expected=FAILED_REQUEST)
+    authorization = {"Authorization": f"Bearer {key}"}
+    made = page.request.post(f"{http}/v1/realtime/client_secrets", headers=authorization)
+    told = run(
+        page,
+        f"""
+        const apiKey = async () => {json.dumps(made.json()["value"])};
+        const ids = [];
+        const prepared = await prepare({{ url, apiKey }});
+        for (const instant of [true, false]) {{
+          const call = await connect({{ url, apiKey, instant }});
+          await until(() => call.callId);
+          ids.push(has(call, "template"));
+          call.hangUp();
+        }}
+        prepared.stop();
+        const refused = (await codeOf(connect({{ url }})))[0];
+        return [prepared.hasTemplate, ids, refused];
+        """,
+    )
+    assert told == [True, [True, False], "unauthorized"]
+    assert instant(http, "completed") == 1
+    ended = "voicegate_transceiver_ends_total"
+    # Hanging up needs the secret too.
+    wait_until(lambda: metric(fetch(f"{http}/metrics")[1], ended) == 2, "the calls never ended")
+
+
 def test_a_session_goes_as_a_part_of_the_form(open_page: Any, run: Run) -> None:
     page = open_page(expected=FAILED_REQUEST)
     code, detail, _ = run(page, 'return codeOf(connect({ url, session: { type: "nonsense" } }))')
@@ -350,7 +429,7 @@ def test_aborting_while_the_answer_is_awaited(open_page: Any, run: Run) -> None:
         navigator.mediaDevices.getUserMedia = async (what) => (microphone = await ask(what));
         const controller = new AbortController();
         const trying = codeOf(connect({ url, signal: controller.signal }));
-        await sleep(200);
+        await until(() => microphone);
         controller.abort();
         const early = codeOf(connect({ url, signal: AbortSignal.abort() }));
         return [await trying, await early, microphone.getTracks()[0].readyState];
@@ -370,7 +449,7 @@ def test_a_server_that_has_no_templates_is_asked_once(open_page: Any, run: Run) 
         return [hasTemplate, (await codeOf(connect({ url, instant: true })))[0], asked];
         """,
     )
-    assert told == [False, "refused", ["templates", "calls"]]
+    assert told == [False, "refused", ["templates", "calls?dcid=0"]]
 
 
 def test_a_page_of_another_origin_imports_the_module_and_calls(open_page: Any, served: Any) -> None:

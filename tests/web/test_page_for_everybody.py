@@ -46,8 +46,10 @@ def test_nothing_is_cut_off_at_any_width(open_page: Any) -> None:
         assert box["x"] + box["width"] <= width
 
 
-def test_a_phone_shows_everything_without_scrolling(open_page: Any) -> None:
-    page = open_page(viewport={"width": 390, "height": 844})
+@pytest.mark.parametrize("query", ["", "?instant"])
+def test_a_phone_shows_everything_without_scrolling(open_page: Any, served: Any, query: str) -> None:
+    page = open_page(f"{served.url}{query}", viewport={"width": 390, "height": 844}, expected=("Failed to load",))
+    assert page.is_visible("[data-step=template]") == bool(query)
     assert page.evaluate("document.documentElement.scrollHeight") <= 844
 
 

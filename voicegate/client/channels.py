@@ -65,12 +65,15 @@ class ClientChannels:
         )
         self.sctp.open(EVENTS_LABEL, negotiated_id=events_id)
 
-    def start(self, now: float, *, offered_init: bool) -> None:
-        """The keys are there. With `offered_init` the answer may have said the server's INIT already.
+    def start(self, now: float, *, offered_init: bool, round_trip_s: float | None) -> None:
+        """The keys are there. With `offered_init` the answer may have said the server's INIT already; `round_trip_s` is
+        what was measured of the path so far.
 
         Raises `SctpError` if that cannot be read: the server takes the association for established, and there is no
         other way to one.
         """
+        if round_trip_s is not None:
+            self.sctp.expect_round_trip(round_trip_s, now)
         if offered_init and self._application.sctp_init is not None:
             self.sctp.establish(init_from_sdp(self._application.sctp_init), now)
         else:

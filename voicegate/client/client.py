@@ -36,7 +36,7 @@ from voicegate.client.interfaces import Interface, open_interfaces
 from voicegate.client.limits import GOODBYE_S, HEARD_FRAMES, MAX_EVENTS, MAX_LAG_S, MAX_MESSAGES, SIGNALING_LIMIT_S
 from voicegate.client.nursery import open_block_nursery
 from voicegate.client.session import ClientSession
-from voicegate.client.signaling import Message, Signaling, open_signaling
+from voicegate.client.signaling import Message, Signaling, check_api_key, open_signaling
 from voicegate.client.template import InstantSignaling, Template
 from voicegate.dtls import Certificate
 from voicegate.errors import LocalError
@@ -72,7 +72,11 @@ class CallStatistics:
 
 @asynccontextmanager
 async def connect(
-    url: str, *, ssl_context: ssl.SSLContext | None = None, template: Template | None = None
+    url: str,
+    *,
+    ssl_context: ssl.SSLContext | None = None,
+    template: Template | None = None,
+    api_key: str | None = None,
 ) -> AsyncIterator["ClientCall"]:
     """Call the server behind a signaling URL; the block runs while the call lasts, and leaving it hangs up.
 
@@ -81,15 +85,17 @@ async def connect(
 
     `url` is `ws(s)://HOST:PORT/…` (voicegate.v1) or `http(s)://HOST:PORT/v1/realtime/calls`, with `?dcid=0` for a
     server that knows what that is (see spec/signaling.md); `ssl_context` replaces the default verification of
-    certificates. Raises `CallError` when the call does not come about. A call that fails later raises it from
-    `ClientCall.audio` and `ClientCall.wait_ended`.
+    certificates, and `api_key` (or a client secret) says over HTTP who calls. Raises LocalError for what is no key and
+    `CallError` when the call does not come about. A call that fails later raises that from `ClientCall.audio` and
+    `ClientCall.wait_ended`.
     """
+    check_api_key(api_key)
     async with AsyncExitStack() as stack:
         signaling: Signaling
         if template is not None:
-            signaling = InstantSignaling(url, template, ssl_context)
+            signaling = InstantSignaling(url, template, ssl_context, api_key)
         else:
-            signaling = await stack.enter_async_context(open_signaling(url, ssl_context))
+            signaling = await stack.enter_async_context(open_signaling(url, ssl_context, api_key))
         nursery = await stack.enter_async_context(open_block_nursery())
         with open_interfaces(signaling.local_host) as interfaces:
             call = ClientCall(signaling, interfaces, template)

@@ -1,6 +1,6 @@
 """`voicegate call`: call a server, play a file to it, record what it says, and report how the call went.
 
-    voicegate call --signal URL [--play in.wav] [--record out.wav] [--seconds N] [--instant] [--json]
+    voicegate call --signal URL [--play in.wav] [--record out.wav] [--seconds N] [--instant] [--api-key KEY] [--json]
 
 1. The files are opened before anybody is called: a mistake in a name costs no call.
 2. The call: one task speaks, one records, one shows progress on a terminal. It lasts `--seconds`, or until the server
@@ -12,6 +12,7 @@
 import argparse
 import json
 import math
+import os
 import signal
 import sys
 from array import array
@@ -27,6 +28,7 @@ from voicegate.client.client import ClientCall, connect
 from voicegate.client.errors import CallError, CallFailure
 from voicegate.client.nursery import open_block_nursery
 from voicegate.client.template import fetch_template
+from voicegate.errors import LocalError
 from voicegate.media import WavError, WavWriter, read_wav
 
 CALL_FAILED = 1
@@ -59,6 +61,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="fetch a template first, and do not wait for the answer",
     )
+    parser.add_argument(
+        "--api-key",
+        metavar="KEY",
+        default=os.environ.get("VOICEGATE_API_KEY"),
+        help="who calls, over http(s): an API key or a client secret (better as VOICEGATE_API_KEY, which nobody sees)",
+    )
     parser.add_argument("--json", action="store_true", help="report as one JSON object")
 
 
@@ -68,8 +76,8 @@ def run(arguments: argparse.Namespace) -> int:
         speech = _read_speech(arguments.play)
         seconds = arguments.seconds or _default_seconds(speech)
         with _open_recording(arguments.record) as recording:
-            report = trio.run(_call, arguments.signal, speech, recording, seconds, arguments.instant)
-    except ArgumentError as error:
+            report = trio.run(_call, arguments, speech, recording, seconds)
+    except (ArgumentError, LocalError) as error:
         return _complain(str(error), WRONG_ARGUMENT)
     except CallError as error:
         if arguments.json:
@@ -91,11 +99,12 @@ Report = dict[str, float | int | str | None]
 
 
 async def _call(
-    url: str, speech: bytes | None, recording: WavWriter | None, seconds: float, is_instant: bool
+    arguments: argparse.Namespace, speech: bytes | None, recording: WavWriter | None, seconds: float
 ) -> Report:
     """One call of `seconds`; raises `CallError` if it fails or nothing comes back."""
-    template = await fetch_template(url) if is_instant else None
-    async with connect(url, template=template) as call, open_block_nursery() as nursery:
+    url, api_key, is_instant = arguments.signal, arguments.api_key, arguments.instant
+    template = await fetch_template(url, api_key=api_key) if is_instant else None
+    async with connect(url, template=template, api_key=api_key) as call, open_block_nursery() as nursery:
         nursery.start_soon(_speak, call, speech)
         nursery.start_soon(_show_progress, call)
         with trio.move_on_after(seconds) as limit:

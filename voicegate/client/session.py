@@ -449,7 +449,7 @@ class ClientSession:
         role = Role.CLIENT if self._dtls.role is DtlsRole.CLIENT else Role.SERVER
         self._channels = ClientChannels(role, application, self._sctp_identity, self._random_bytes, self._events_id)
         try:
-            self._channels.start(now, offered_init=self._offers_snap)
+            self._channels.start(now, offered_init=self._offers_snap, round_trip_s=self.round_trip_s)
         except SctpError as error:
             self._fail(CallFailure.BAD_ANSWER, f"a=sctp-init: {error}")
         else:

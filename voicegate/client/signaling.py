@@ -24,6 +24,7 @@ from trio_websocket import ConnectionClosed, ConnectionRejected, WebSocketConnec
 from voicegate.client.errors import CallError, CallFailure
 from voicegate.client.limits import MAX_ANSWER_OCTETS, SIGNALING_LIMIT_S
 from voicegate.client.nursery import open_block_nursery
+from voicegate.errors import LocalError
 
 SUBPROTOCOL = "voicegate.v1"
 CALLS_PATH = "/v1/realtime/calls"
@@ -70,15 +71,18 @@ class Signaling(Protocol):
 
 
 @asynccontextmanager
-async def open_signaling(url: str, ssl_context: ssl.SSLContext | None = None) -> AsyncIterator[Signaling]:
-    """Connect to `url` for as long as the block runs. `ssl_context` replaces the default verification.
+async def open_signaling(
+    url: str, ssl_context: ssl.SSLContext | None = None, api_key: str | None = None
+) -> AsyncIterator[Signaling]:
+    """Connect to `url` for as long as the block runs. `ssl_context` replaces the default verification; `api_key` goes
+    with requests over HTTP (`voicegate.v1` knows no keys).
 
     Raises `CallError` for a URL that is none of ours and for a server that cannot be reached.
     """
     parts = parse_url(url)
     async with open_stream(parts, ssl_context) as (stream, local_host):
         if parts.scheme in ("http", "https"):
-            yield HttpSignaling(parts, ssl_context, stream, local_host)
+            yield HttpSignaling(parts, ssl_context, stream, local_host, api_key)
             return
         try:
             async with open_block_nursery() as nursery:
@@ -228,7 +232,12 @@ class HttpSignaling:
     """`POST /v1/realtime/calls`. The server cannot speak to us afterwards, so there is never a `next_message`."""
 
     def __init__(
-        self, parts: SplitResult, ssl_context: ssl.SSLContext | None, stream: ByteStream, local_host: str
+        self,
+        parts: SplitResult,
+        ssl_context: ssl.SSLContext | None,
+        stream: ByteStream,
+        local_host: str,
+        api_key: str | None = None,
     ) -> None:
         path = parts.path if parts.path not in ("", "/") else CALLS_PATH
         self.local_host = local_host
@@ -236,11 +245,12 @@ class HttpSignaling:
         self._parts = parts._replace(path=path, fragment="")
         self._ssl_context = ssl_context
         self._stream = stream
+        self._api_key = api_key
         self._location = ""
 
     async def exchange(self, offer: str) -> Answer:
         """Post `offer`. Raises `CallError` for any status but 2xx, with what the server said about it."""
-        status, headers, body = await post(self._stream, self._parts, offer.encode())
+        status, headers, body = await post(self._stream, self._parts, offer.encode(), api_key=self._api_key)
         if not 200 <= status < 300:  # noqa: PLR2004  RFC 9110 §15.3: the successful class
             raise CallError(CallFailure.OFFER_REFUSED, http_refusal(status, body))
         self._location = headers.get(b"location", b"").decode("ascii", "replace")
@@ -264,15 +274,20 @@ class HttpSignaling:
             return
         try:
             async with open_stream(parts, self._ssl_context) as (stream, _):
-                await post(stream, parts, b"")
+                await post(stream, parts, b"", api_key=self._api_key)
         except CallError:
             pass
 
 
 async def post(
-    stream: ByteStream, parts: SplitResult, body: bytes, content_type: str = "application/sdp"
+    stream: ByteStream,
+    parts: SplitResult,
+    body: bytes,
+    content_type: str = "application/sdp",
+    *,
+    api_key: str | None = None,
 ) -> tuple[int, dict[bytes, bytes], bytes]:
-    """The only request on `stream`: (status, headers, body)."""
+    """The only request on `stream`: (status, headers, body). Raises `CallError`."""
     connection = h11.Connection(h11.CLIENT)
     headers = {
         "Host": _host_header(parts),
@@ -281,6 +296,9 @@ async def post(
         "Content-Length": str(len(body)),
         "Connection": "close",
     }
+    if api_key:
+        # RFC 6750 §2.1
+        headers["Authorization"] = f"Bearer {api_key}"
     target = parts.path + (f"?{parts.query}" if parts.query else "")
     try:
         head = connection.send(h11.Request(method="POST", target=target, headers=list(headers.items())))
@@ -307,6 +325,12 @@ async def _read_response(connection: h11.Connection, stream: trio.abc.Stream) ->
 
 
 # Small things.
+
+
+def check_api_key(api_key: str | None) -> None:
+    """Raise LocalError for what cannot be sent as a key."""
+    if api_key and not (api_key.isascii() and api_key.isprintable() and " " not in api_key):
+        raise LocalError("an API key has no spaces, and no letters outside ASCII")
 
 
 def _host_header(parts: SplitResult) -> str:

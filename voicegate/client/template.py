@@ -24,6 +24,7 @@ from voicegate.client.signaling import (
     Answer,
     HttpSignaling,
     Message,
+    check_api_key,
     events_id_of,
     http_refusal,
     open_stream,
@@ -51,8 +52,12 @@ class Template:
     certificate: Certificate = field(repr=False)
 
 
-async def fetch_template(url: str, *, ssl_context: ssl.SSLContext | None = None) -> Template:
-    """Fetch a template for a call to `url` (`http(s)://HOST:PORT/v1/realtime/calls`). Raises `CallError`."""
+async def fetch_template(
+    url: str, *, ssl_context: ssl.SSLContext | None = None, api_key: str | None = None
+) -> Template:
+    """Fetch a template for a call to `url` (`http(s)://HOST:PORT/v1/realtime/calls`), as whoever has this API key or
+    client secret. Raises `CallError`, and LocalError for what is no key."""
+    check_api_key(api_key)
     parts = _calls_of(url)
     certificate = Certificate.generate()
     # Every offer of ours has the same shape; addresses and credentials, which differ, are not in its answer.
@@ -66,7 +71,8 @@ async def fetch_template(url: str, *, ssl_context: ssl.SSLContext | None = None)
     target = parts._replace(path=f"{parts.path.removesuffix('/').rpartition('/')[0]}/templates")
     with trio.move_on_after(SIGNALING_LIMIT_S):
         async with open_stream(parts, ssl_context) as (stream, local_host):
-            status, _, body = await post(stream, target, json.dumps(asked).encode(), "application/json")
+            asking = json.dumps(asked).encode()
+            status, _, body = await post(stream, target, asking, "application/json", api_key=api_key)
             if status != _OK:
                 raise CallError(CallFailure.OFFER_REFUSED, http_refusal(status, body))
             try:
@@ -81,19 +87,22 @@ async def fetch_template(url: str, *, ssl_context: ssl.SSLContext | None = None)
 class InstantSignaling:
     """The signaling of a call with a template: it connects when there is an offer to send, and nobody waits for it."""
 
-    def __init__(self, url: str, template: Template, ssl_context: ssl.SSLContext | None) -> None:
+    def __init__(
+        self, url: str, template: Template, ssl_context: ssl.SSLContext | None, api_key: str | None = None
+    ) -> None:
         self.local_host = template.local_host
         self.events_id = events_id_of(urlsplit(url).query)
         query = f"template={quote(template.ufrag, safe='')}"
         parts = _calls_of(url)
         self._parts = parts._replace(query=f"{parts.query}&{query}" if parts.query else query)
         self._ssl_context = ssl_context
+        self._api_key = api_key
         self._http: HttpSignaling | None = None
 
     async def exchange(self, offer: str) -> Answer:
         """Post the offer. Raises `CallError`."""
         async with open_stream(self._parts, self._ssl_context) as (stream, local_host):
-            self._http = HttpSignaling(self._parts, self._ssl_context, stream, local_host)
+            self._http = HttpSignaling(self._parts, self._ssl_context, stream, local_host, self._api_key)
             return await self._http.exchange(offer)
 
     async def next_message(self) -> Message | None:

@@ -10,7 +10,7 @@ file for each handshake message.
 from voicegate.dtls.certificate import Certificate, Fingerprint
 from voicegate.dtls.code_points import CipherSuite, NamedGroup
 from voicegate.dtls.connection import ConnectionState, DtlsConnection, DtlsRole
-from voicegate.dtls.errors import DtlsError, DtlsReason
+from voicegate.dtls.errors import NOTHING_IN_COMMON, DtlsError, DtlsReason
 from voicegate.dtls.events import (
     ApplicationData,
     CloseReason,
@@ -26,6 +26,7 @@ from voicegate.dtls.statistics import DtlsStatistics
 
 __all__ = [
     "CLASSICAL_GROUPS",
+    "NOTHING_IN_COMMON",
     "POST_QUANTUM_GROUPS",
     "ApplicationData",
     "Certificate",

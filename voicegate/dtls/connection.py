@@ -50,6 +50,7 @@ from voicegate.dtls.flight import FlightPart, RetransmissionTimer
 from voicegate.dtls.handshake import Handshake
 from voicegate.dtls.key_exchange import CLASSICAL_GROUPS, KeyShare, available_groups
 from voicegate.dtls.limits import (
+    CLOSE_AFTER_RECORDS,
     DEFAULT_MTU,
     HANDSHAKE_LIMIT_S,
     KEY_UPDATE_AFTER_RECORDS,
@@ -100,8 +101,9 @@ class DtlsConnection:
 
     `peer_fingerprints` may be empty and told later; `srtp_profiles` are ours, most wanted first, or none for a
     connection without media; `round_trip_s` is what ICE measured; no datagram is longer than `mtu` bytes, none of the
-    handshake than `handshake_mtu` where it travels inside of something else. `versions`, `groups` and `cipher_suites`
-    are ours, most wanted first; groups that this machine's library lacks are left out.
+    handshake than `handshake_mtu` where it travels inside of something else. `groups` and `cipher_suites` are ours,
+    most wanted first; groups that this machine's library lacks are left out. Of `versions` the best common one is
+    chosen, whatever their order: a worse one is what an attacker wants.
     """
 
     def __init__(  # noqa: PLR0913 - each is a separate fact of signalling or of the path
@@ -133,7 +135,7 @@ class DtlsConnection:
             self._identity,
             tuple(srtp_profiles),
             random_bytes,
-            tuple(versions),
+            tuple(version for version in EVERY_VERSION if version in versions),
             our_groups,
             tuple(cipher_suites),
         )
@@ -143,7 +145,6 @@ class DtlsConnection:
         self._transport = HandshakeTransport(self._records, timer, handshake_mtu, self.statistics)
         self._handshake: Handshake | None = None
         self._offer: ClientOffer | None = None
-        self._now = 0.0
         self._limit: float | None = None
         self._rumour: _Rumour | None = None
         self._held_data: list[bytes] = []
@@ -167,7 +168,6 @@ class DtlsConnection:
         if self.state is ConnectionState.CLOSED:
             self.statistics.datagrams_after_close += 1
             return
-        self._now = now
         try:
             for record in self._records.receive(data):
                 self._receive_record(record, now)
@@ -176,6 +176,7 @@ class DtlsConnection:
 
     def datagrams_to_send(self, now: float) -> list[bytes]:
         """What to put on the wire, in this order."""
+        self._mind_worn_keys(now)
         return self._transport.take_outgoing(now)
 
     def next_event(self) -> Event | None:
@@ -189,7 +190,6 @@ class DtlsConnection:
 
     def handle_timeout(self, now: float) -> None:
         """Let time pass: repeat a flight, or give up."""
-        self._now = now
         if self._rumour is not None and now >= self._rumour.deadline:
             self._fail(DtlsError(DtlsReason.PEER_ALERT, f"{self._rumour.alert}, unauthenticated, then silence"))
         elif self._limit is not None and now >= self._limit:
@@ -217,9 +217,16 @@ class DtlsConnection:
         if len(data) > self.maximum_data_bytes:
             raise LocalError(f"{len(data)} bytes do not fit into a datagram, {self.maximum_data_bytes} do")
         transport.outgoing.append(self._records.seal(transport.write_epoch, ContentType.APPLICATION_DATA, data))
-        # RFC 9147 §4.5.3: a key is for so many records.
-        if self._records.next_sequence_number(transport.write_epoch) >= KEY_UPDATE_AFTER_RECORDS:
-            self.update_keys(self._now)
+
+    def _mind_worn_keys(self, now: float) -> None:
+        """RFC 9147 §4.5.3: a key is for so many records, whatever is in them. DTLS 1.2 has one key and no other."""
+        sealed = self._records.next_sequence_number(self._transport.write_epoch)
+        if sealed < KEY_UPDATE_AFTER_RECORDS:
+            return
+        if sealed < CLOSE_AFTER_RECORDS:
+            self.update_keys(now)
+        elif self.state is not ConnectionState.CLOSED:
+            self._fail(DtlsError(DtlsReason.KEY_WORN_OUT, f"{sealed} records"))
 
     def update_keys(self, now: float, *, request: bool = False) -> None:
         """Agree on new keys for what we send, and with `request` for what the peer sends. DTLS 1.2 cannot.
@@ -243,6 +250,10 @@ class DtlsConnection:
         patience counts from now, and in round trips of this path."""
         self._transport.path_found(round_trip_s, now)
 
+    def repeat_flight(self, now: float) -> None:
+        """What we said last may not have left the owner, and now can: say it again, if no answer has come."""
+        self._transport.repeat_flight(now)
+
     def set_peer_fingerprints(self, fingerprints: Sequence[Fingerprint]) -> None:
         """Signalling told who the peer is. A mismatch with a certificate that is already here ends the connection."""
         if self.state is ConnectionState.CLOSED:
@@ -259,6 +270,12 @@ class DtlsConnection:
         """Whether the handshake is complete and the peer is known to have all that we said in it."""
         handshake = self._handshake
         return handshake is not None and handshake.is_complete and not self._transport.awaits_acknowledgement
+
+    @property
+    def round_trip_s(self) -> float | None:
+        """A round trip as the handshake saw it, None before its first answer. Too long, never too short, where a flight
+        was lost: nobody knows which of its repeats was answered, until DTLS 1.3 acknowledges a record by its number."""
+        return self._transport.answered_within_s
 
     @property
     def maximum_data_bytes(self) -> int:
@@ -331,7 +348,7 @@ class DtlsConnection:
         if self._transport.receive(record, now) and self.state is ConnectionState.NEW:
             self.state = ConnectionState.HELLO
             self._limit = now + HANDSHAKE_LIMIT_S
-        while (message := self._transport.next_message(self._read_epoch, now)) is not None:
+        while (message := self._transport.next_message(self._read_epochs, now)) is not None:
             self._rumour = None
             self._handle_message(message, now)
 
@@ -365,8 +382,8 @@ class DtlsConnection:
     # Handshake --------------------------------------------------------------------------------------------------------
 
     @property
-    def _read_epoch(self) -> int:
-        return 0 if self._handshake is None else self._handshake.read_epoch
+    def _read_epochs(self) -> tuple[int, ...]:
+        return (0,) if self._handshake is None else self._handshake.read_epochs
 
     def _handle_message(self, message: HandshakeMessage, now: float) -> None:
         if self._handshake is None:

@@ -32,6 +32,7 @@ class DtlsReason(Enum):
     DOWNGRADE = "peer speaks a better version than the one in its hello"
     PEER_ALERT = "peer sent a fatal alert"
     TIMEOUT = "handshake took too long"
+    KEY_WORN_OUT = "peer takes no new keys and the old ones have sealed enough"
 
 
 # RFC 5246 §7.2.2 says which alert belongs to which fault; reasons that are missing here are not told to the peer.
@@ -57,7 +58,23 @@ ALERT_FOR: dict[DtlsReason, AlertDescription] = {
     DtlsReason.BAD_FINISHED: AlertDescription.DECRYPT_ERROR,
     # RFC 8446 §4.1.3: the mark of a downgrade ends the handshake with illegal_parameter.
     DtlsReason.DOWNGRADE: AlertDescription.ILLEGAL_PARAMETER,
+    DtlsReason.KEY_WORN_OUT: AlertDescription.INTERNAL_ERROR,
 }
+
+
+# The two sides are what they are: trying again is of no use, and nobody attacks.
+NOTHING_IN_COMMON = frozenset(
+    {
+        DtlsReason.UNSUPPORTED_VERSION,
+        DtlsReason.NO_COMMON_CIPHER_SUITE,
+        DtlsReason.NO_COMMON_GROUP,
+        DtlsReason.NO_COMMON_SIGNATURE_ALGORITHM,
+        DtlsReason.NO_COMMON_SRTP_PROFILE,
+        DtlsReason.MISSING_USE_SRTP,
+        DtlsReason.MISSING_EXTENDED_MASTER_SECRET,
+        DtlsReason.UNSUPPORTED_CERTIFICATE,
+    }
+)
 
 
 class DtlsError(PeerError):

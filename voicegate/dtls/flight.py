@@ -48,11 +48,23 @@ class _Piece:
 
 
 @dataclass(slots=True)
+class _SentRecord:
+    """What went into a record, and when it left."""
+
+    pieces: list[_Piece]
+    at: float
+
+
+@dataclass(slots=True)
 class Flight:
-    """The messages that one side sends before it waits for the other, and which records they went into."""
+    """The messages that one side sends before it waits for the other, and which records they went into.
+
+    `acknowledged_sent_at` is when the newest record that the last acknowledgement told of had left.
+    """
 
     parts: list[FlightPart]
-    _records: dict[RecordNumber, list[_Piece]] = field(default_factory=dict)
+    acknowledged_sent_at: float | None = None
+    _records: dict[RecordNumber, _SentRecord] = field(default_factory=dict)
 
     @property
     def is_acknowledged(self) -> bool:
@@ -62,19 +74,24 @@ class Flight:
     def acknowledge(self, numbers: list[RecordNumber]) -> bool:
         """The peer has these records; False when they tell nothing new."""
         is_news = False
+        self.acknowledged_sent_at = None
         for number in numbers:
-            for piece in self._records.pop(number, ()):
+            record = self._records.pop(number, None)
+            if record is None:
+                continue
+            self.acknowledged_sent_at = max(record.at, self.acknowledged_sent_at or record.at)
+            for piece in record.pieces:
                 left = close_gaps(piece.part.unacknowledged, piece.start, piece.end)
                 is_news = is_news or left != piece.part.unacknowledged
                 piece.part.unacknowledged = left
         return is_news
 
-    def pack(self, records: RecordLayer, mtu: int, *, share_records: bool = False) -> list[bytes]:
+    def pack(self, records: RecordLayer, mtu: int, now: float, *, share_records: bool = False) -> list[bytes]:
         """Seal what is not acknowledged into datagrams of at most `mtu` bytes, cutting messages where one ends.
 
         `share_records` lets the messages of an epoch share records, which saves 22 bytes and a sealing each.
         """
-        packer = _Packer(records, mtu)
+        packer = _Packer(records, mtu, now)
         for part in self.parts:
             if part.message is None:
                 packer.add_change_cipher_spec(part.epoch)
@@ -91,11 +108,12 @@ class Flight:
 class _Packer:
     """Fills datagrams from front to back: the open record, then the open datagram."""
 
-    def __init__(self, records: RecordLayer, mtu: int) -> None:
+    def __init__(self, records: RecordLayer, mtu: int, now: float) -> None:
         self.datagrams: list[bytes] = []
-        self.sent: dict[RecordNumber, list[_Piece]] = {}
+        self.sent: dict[RecordNumber, _SentRecord] = {}
         self._records = records
         self._mtu = mtu
+        self._now = now
         self._datagram = b""
         self._epoch = 0
         self._fragments = b""
@@ -138,7 +156,7 @@ class _Packer:
         if self._pieces:
             number = RecordNumber(self._epoch, self._records.next_sequence_number(self._epoch))
             self._datagram += self._records.seal(self._epoch, ContentType.HANDSHAKE, self._fragments)
-            self.sent[number] = self._pieces
+            self.sent[number] = _SentRecord(self._pieces, self._now)
             self._fragments, self._pieces = b"", []
 
 

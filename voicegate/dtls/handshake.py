@@ -53,10 +53,10 @@ class Handshake(ABC):
         return bool(self.state.name == "COMPLETE")
 
     @property
-    def read_epoch(self) -> int:
-        """The epoch that the peer's next message has to come in."""
+    def read_epochs(self) -> tuple[int, ...]:
+        """The epochs that the peer's next message may come in."""
         epoch = self.table.epoch(self.state)
-        return self.data_epoch if epoch is None else epoch
+        return (self.data_epoch if epoch is None else epoch,)
 
     @property
     def cipher(self) -> CipherProfile:

@@ -18,6 +18,9 @@ MINIMUM_FRAGMENT = 32
 # RFC 6347 §4.1: a plaintext fragment holds at most 2^14 bytes and protection may add at most 2048.
 MAXIMUM_RECORD_PAYLOAD = (1 << 14) + 2048
 
+# RFC 5246 §7.4.1.3: what is longer is no session id.
+MAXIMUM_SESSION_ID_BYTES = 32
+
 # The largest honest message today is a post-quantum ClientHello of 1.5 kB; room for a long certificate chain.
 MAXIMUM_HANDSHAKE_MESSAGE = 8192
 
@@ -44,10 +47,11 @@ MAXIMUM_ACKNOWLEDGED_RECORDS = 64
 # Records of our flight, over all its repetitions, that an acknowledgement may still name: three times the above.
 MAXIMUM_SENT_RECORDS = 192
 
-# RFC 9147 §4.5.3: AES-GCM stays safe for 2^24.5 records under one key. New keys are agreed in good time before that;
-# past the end nothing is sent any more.
+# RFC 9147 §4.5.3: AES-GCM stays safe for 2^24.5 records under one key. New keys are agreed in good time before that. If
+# the peer takes none, the connection ends with room to say so.
 KEY_UPDATE_AFTER_RECORDS = 1 << 23
-MAXIMUM_RECORDS_PER_KEY = 1 << 24
+CLOSE_AFTER_RECORDS = 1 << 24
+MAXIMUM_RECORDS_PER_KEY = 23_726_566
 
 # RFC 9147 §4.5.3: forgeries that one key may meet; 2^36 for both of our ciphers. At a million a second it takes 19 h.
 MAXIMUM_FORGERIES_PER_KEY = 1 << 36

@@ -8,7 +8,7 @@
 ```
 
 Fragments come in any order, twice, or overlapping. A message is handed out when it is whole *and* it is its turn *and*
-it came in the epoch that the handshake waits for: a plaintext Finished can therefore neither be taken for the real one
+it came in an epoch that the handshake waits for: a plaintext Finished can therefore neither be taken for the real one
 nor stand in its way.
 """
 
@@ -132,10 +132,13 @@ class Reassembler:
             return False
         return partial.fill(fragment.offset, fragment.data)
 
-    def next_message(self, epoch: int) -> HandshakeMessage | None:
-        """The message whose turn it is, if it is whole and came in `epoch`."""
-        partial = self._partial.get((epoch, self.next_message_seq))
-        if partial is None or partial.gaps:
+    def next_message(self, *epochs: int) -> HandshakeMessage | None:
+        """The message whose turn it is, if it is whole and came in one of `epochs`."""
+        for epoch in epochs:
+            partial = self._partial.get((epoch, self.next_message_seq))
+            if partial is not None and not partial.gaps:
+                break
+        else:
             return None
         message = HandshakeMessage(partial.msg_type, self.next_message_seq, bytes(partial.body))
         self.next_message_seq += 1

@@ -221,6 +221,7 @@ class RecordLayer:
     def forget_plaintext(self) -> None:
         """After the handshake nothing unauthenticated is of interest any more."""
         self._read.pop(0, None)
+        self._future.clear()
 
     def _open(self, record: Record) -> bool:
         """Check and open in place; False when the record is dropped or has to wait."""
@@ -250,12 +251,11 @@ class RecordLayer:
         return True
 
     def _keys_for(self, record: Record) -> _ReadEpoch | None:
-        if record.header is None:
-            state = self._read.get(record.epoch)
-            return None if state is None or state.protection.is_unified else state
-        # RFC 9147 §4.2.2: the newest epoch that we can read and that has these low bits.
-        for state in reversed(self._read.values()):
-            if state.protection.is_unified and state.epoch & EPOCH_MASK == record.epoch:
+        is_unified = record.header is not None
+        for state in self._read.values():
+            # RFC 9147 §4.2.2: a unified header shows the low bits of the epoch.
+            shown = state.epoch & EPOCH_MASK if is_unified else state.epoch
+            if state.protection.is_unified is is_unified and shown == record.epoch:
                 # RFC 9147 §4.5.3: a key that met too many forgeries is not put to the test any more.
                 return state if state.forgeries < MAXIMUM_FORGERIES_PER_KEY else None
         return None

@@ -24,7 +24,7 @@ EVERY_VERSION = (DtlsVersion.DTLS_1_3, DtlsVersion.DTLS_1_2)
 
 @dataclass(slots=True)
 class HandshakeSettings:
-    """All lists are ours, most wanted first. No `srtp_profiles` means a connection for data alone."""
+    """All lists are ours, most wanted (or best) first. No `srtp_profiles` means a connection for data alone."""
 
     certificate: Certificate
     identity: PeerIdentity

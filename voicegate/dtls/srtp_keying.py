@@ -14,16 +14,17 @@ class SrtpProfile(IntEnum):
     AES128_CM_SHA1_80 = 0x0001
     # RFC 7714 §14.2
     AEAD_AES_128_GCM = 0x0007
+    AEAD_AES_256_GCM = 0x0008
 
     @property
     def key_bytes(self) -> int:
         """Length of a master key."""
-        return 16
+        return 32 if self is SrtpProfile.AEAD_AES_256_GCM else 16
 
     @property
     def salt_bytes(self) -> int:
         """Length of a master salt: 112 bits for counter mode, 96 for GCM."""
-        return 12 if self is SrtpProfile.AEAD_AES_128_GCM else 14
+        return 14 if self is SrtpProfile.AES128_CM_SHA1_80 else 12
 
 
 PROFILES: dict[int, SrtpProfile] = {int(profile): profile for profile in SrtpProfile}

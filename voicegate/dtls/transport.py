@@ -26,6 +26,7 @@ A *plaintext* acknowledgement proves nothing. Firefox sends one when it has our 
 should have come with it, so it is taken as the wish to hear the flight again, and is granted no more often than rule 2.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from voicegate.dtls.code_points import ContentType
@@ -41,7 +42,11 @@ _PARTIAL_FLIGHT_PATIENCE = 0.25
 
 @dataclass(slots=True)
 class HandshakeTransport:
-    """The handshake's side of the record layer. `outgoing` holds the datagrams that wait to be sent."""
+    """The handshake's side of the record layer. `outgoing` holds the datagrams that wait to be sent.
+
+    `answered_within_s` is the shortest time from a flight's first transmission to its answer, or from a record to its
+    acknowledgement: a round trip, or more than that where something was lost.
+    """
 
     records: RecordLayer
     timer: RetransmissionTimer
@@ -49,10 +54,12 @@ class HandshakeTransport:
     statistics: DtlsStatistics
     outgoing: list[bytes] = field(default_factory=list)
     write_epoch: int = 0
+    answered_within_s: float | None = None
     _reassembler: Reassembler = field(default_factory=Reassembler)
     _received: ReceivedRecords = field(default_factory=ReceivedRecords)
     _next_send_seq: int = 0
     _flight: Flight | None = None
+    _flight_first_sent_at: float = 0.0
     _flight_sent_at: float = 0.0
     _flight_transmissions: int = 0
     _flight_answers_seq: int = 0
@@ -72,6 +79,7 @@ class HandshakeTransport:
         self._flight = Flight(parts)
         self._flight_answers_seq = self._reassembler.next_message_seq
         self._flight_transmissions = 0
+        self._flight_first_sent_at = now
         # RFC 9147 §7.1: what answers a flight acknowledges it. After the handshake nothing answers anything.
         if not self._is_finished:
             self._received.clear()
@@ -115,18 +123,18 @@ class HandshakeTransport:
             else:
                 self.statistics.unwanted_fragments += 1
                 all_known = all_known and is_old
-        # RFC 9147 §7: a record of which anything was thrown away must not be acknowledged. Once the version is known,
-        # all that matters is protected, and nobody else may fill the list.
-        if fragments and all_known and (record.epoch or (useful and not self._is_13)):
+        # RFC 9147 §7: a record of which anything was thrown away must not be acknowledged. Once we have keys, all that
+        # matters is protected, and nobody else may fill the list.
+        if fragments and all_known and (record.epoch or (useful and not self.write_epoch)):
             self._received.note(record.epoch, record.sequence_number)
             if self._is_13 and record.epoch:
                 self._answer_record(fragments, now, useful=useful)
         return useful
 
-    def next_message(self, epoch: int, now: float) -> HandshakeMessage | None:
-        """The peer's next message, if it is whole and came in `epoch`."""
-        message = self._reassembler.next_message(epoch)
-        if message is not None:
+    def next_message(self, epochs: Sequence[int], now: float) -> HandshakeMessage | None:
+        """The peer's next message, if it is whole and came in one of `epochs`."""
+        message = self._reassembler.next_message(*epochs)
+        if message is not None and not self._is_finished:
             self._measure_round_trip(now)
         return message
 
@@ -145,6 +153,9 @@ class HandshakeTransport:
             self.statistics.unexpected_records += 1
             return False
         is_news = self._flight.acknowledge(numbers)
+        if (sent_at := self._flight.acknowledged_sent_at) is not None:
+            # Every repeat has record numbers of its own, so it is known which one was received.
+            self._note_round_trip(now - sent_at)
         if self._flight.is_acknowledged:
             self._measure_round_trip(now)
             self.settle_flight()
@@ -184,6 +195,12 @@ class HandshakeTransport:
         if round_trip_s is not None:
             self.timer.round_trip_s = round_trip_s
         if self.timer.deadline is not None:
+            self.timer.start(now)
+
+    def repeat_flight(self, now: float) -> None:
+        """Say it again now, if an answer is still waited for and it was not said just before; and count anew."""
+        if self.timer.deadline is not None:
+            self._repeat(now)
             self.timer.start(now)
 
     # Phases -----------------------------------------------------------------------------------------------------------
@@ -230,9 +247,16 @@ class HandshakeTransport:
         self._received.arm(now, _PARTIAL_FLIGHT_PATIENCE * self.timer.initial_interval_s)
 
     def _measure_round_trip(self, now: float) -> None:
+        if self._flight_transmissions == 0:
+            return
+        self._note_round_trip(now - self._flight_first_sent_at)
         # An answer to a flight that was sent once measures the round trip; after a repeat nobody knows which was meant.
         if self.timer.round_trip_s is None and self._flight_transmissions == 1:
             self.timer.round_trip_s = now - self._flight_sent_at
+
+    def _note_round_trip(self, at_most_s: float) -> None:
+        if self.answered_within_s is None or at_most_s < self.answered_within_s:
+            self.answered_within_s = at_most_s
 
     def _repeats_answered_flight(self, fragment: HandshakeFragment) -> bool:
         """Whether the peer says again what our flight answers. Judged by the end of the last message of its flight."""
@@ -253,4 +277,4 @@ class HandshakeTransport:
         assert self._flight is not None  # noqa: S101 - whoever calls has one
         self._flight_sent_at = now
         self._flight_transmissions += 1
-        self.outgoing += self._flight.pack(self.records, self.mtu, share_records=self._is_13)
+        self.outgoing += self._flight.pack(self.records, self.mtu, now, share_records=self._is_13)

@@ -29,13 +29,22 @@ class Reader:
         """An integer of `octets` bytes."""
         return int.from_bytes(self.take(octets), "big")
 
-    def vector(self, length_octets: int) -> bytes:
-        """The content of a vector whose length is written in `length_octets` bytes."""
-        return self.take(self.unsigned(length_octets))
+    def vector(self, length_octets: int, *, minimum: int = 0, maximum: int | None = None) -> bytes:
+        """The content of a vector whose length is written in `length_octets` bytes and has these bounds."""
+        start = self._offset + length_octets
+        end = start + int.from_bytes(self._data[self._offset : start], "big")
+        if end > len(self._data):
+            raise DtlsError(DtlsReason.MALFORMED, f"vector of {end - start} bytes, {self.remaining} left")
+        content = self._data[start:end]
+        self._offset = end
+        # RFC 5246 §4.3: where a specification gives bounds, a length outside of them is malformed.
+        if len(content) < minimum or (maximum is not None and len(content) > maximum):
+            raise DtlsError(DtlsReason.MALFORMED, f"vector of {len(content)} bytes, want {minimum} to {maximum}")
+        return content
 
     def unsigned_vector(self, length_octets: int, item_octets: int) -> list[int]:
-        """A vector of integers, each of `item_octets` bytes."""
-        content = self.vector(length_octets)
+        """A vector of integers, each of `item_octets` bytes; there is at least one in all that we read."""
+        content = self.vector(length_octets, minimum=item_octets)
         if len(content) % item_octets:
             raise DtlsError(DtlsReason.MALFORMED, f"vector of {len(content)} bytes, items of {item_octets}")
         return [

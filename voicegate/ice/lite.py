@@ -62,6 +62,19 @@ class IceLiteAgent:
         for path in [path for path in self._paths.values() if path.username != self._server.username]:
             self._remove(path)
 
+    def client_at(self, addr: Addr) -> bytes:
+        """Who checked last from `addr`: his half of USERNAME; empty if nobody did."""
+        path = self._paths.get(addr)
+        return b"" if path is None or path.username is None else path.username[len(self._server.username_prefix) :]
+
+    def serves(self, remote_ufrag: str) -> bool:
+        """Whether this is the client whose checks are accepted; as long as anybody's are, whether one of his was."""
+        username = self._server.username_prefix + remote_ufrag.encode()
+        expected = self._server.username
+        return expected == username or (
+            expected is None and any(path.username == username for path in self._paths.values())
+        )
+
     @property
     def selected_addr(self) -> Addr | None:
         """Where to send now; None before the first check and after the end."""

@@ -83,9 +83,15 @@ class EventHub:
             self._early_octets -= early.octets
             self.dispatch(early.controller, early.event, early.raw)
 
+    @property
+    def has_room(self) -> bool:
+        """Whether another controller may attach."""
+        return len(self._attached) < MAX_CONTROLLERS
+
     def attach(self, controller: Controller) -> None:
-        """`controller` sees all events from now on, and the first one ever also what came before."""
-        if len(self._attached) >= MAX_CONTROLLERS:
+        """`controller` sees all events from now on, and the first one ever also what came before. Without room it is
+        told so, and nothing else ever."""
+        if not self.has_room:
             message = f"A call has at most {MAX_CONTROLLERS} controllers."
             controller.send_nowait(encode(EventError(ErrorCode.TOO_MANY_CONTROLLERS, message).to_event()))
             return

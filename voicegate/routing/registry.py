@@ -64,8 +64,9 @@ class TransceiverRecord:
         }
 
     @classmethod
-    def from_json(cls, fields: object) -> "TransceiverRecord":
-        """The inverse of `to_json`. Raises ConfigurationError, which names the member that is wrong."""
+    def from_json(cls, fields: object, *, is_from_peer: bool = False) -> "TransceiverRecord":
+        """The inverse of `to_json`. Raises ConfigurationError, which names the member that is wrong. A member that we
+        do not know is a slip in a file; in the record of a peer it is what a newer program says to its like."""
         if not isinstance(fields, Mapping):
             raise ConfigurationError("registry: a transceiver is not an object")
         name = fields.get("name")
@@ -73,7 +74,7 @@ class TransceiverRecord:
             raise ConfigurationError("registry: a transceiver needs a name")
         where = f"registry: transceiver {name!r}"
         unknown = set(fields) - {"name", "cluster", "slots", "generation", "hop", "peer"}
-        if unknown:
+        if unknown and not is_from_peer:
             raise ConfigurationError(f"{where}: unknown member {min(map(str, unknown))!r}")
         return cls(
             name,
@@ -105,8 +106,8 @@ class RelayRecord:
         return {"name": self.name, "ingress": self.ingress, "clusters": list(self.clusters), "hops": hops}
 
     @classmethod
-    def from_json(cls, fields: object) -> "RelayRecord":
-        """The inverse of `to_json`. Raises ConfigurationError, which names the member that is wrong."""
+    def from_json(cls, fields: object, *, is_from_peer: bool = False) -> "RelayRecord":
+        """The inverse of `to_json`, as strict as for a transceiver."""
         if not isinstance(fields, Mapping):
             raise ConfigurationError("registry: a relay is not an object")
         name = fields.get("name")
@@ -114,7 +115,7 @@ class RelayRecord:
             raise ConfigurationError("registry: a relay needs a name")
         where = f"registry: relay {name!r}"
         unknown = set(fields) - {"name", "ingress", "clusters", "hops"}
-        if unknown:
+        if unknown and not is_from_peer:
             raise ConfigurationError(f"{where}: unknown member {min(map(str, unknown))!r}")
         clusters, hops = fields.get("clusters"), fields.get("hops")
         if not isinstance(clusters, list):

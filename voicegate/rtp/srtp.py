@@ -59,9 +59,9 @@ class _Direction:
             raise LocalError(
                 f"no SRTP profile {profile:#06x}; known are {', '.join(f'{known:#06x}' for known in _SUITES)}"
             )
-        libsrtp_profile, salt_octets = suite
-        if len(key) != 16 or len(salt) != salt_octets:
-            raise LocalError(f"profile {profile:#06x} wants a key of 16 and a salt of {salt_octets} bytes")
+        libsrtp_profile, key_octets, salt_octets = suite
+        if len(key) != key_octets or len(salt) != salt_octets:
+            raise LocalError(f"profile {profile:#06x} wants a key of {key_octets} and a salt of {salt_octets} bytes")
         # libsrtp takes them as one block, key first, as RFC 5764 §4.2 exports them.
         policy = Policy(key=key + salt, ssrc_type=ssrc_type, srtp_profile=libsrtp_profile)
         policy.window_size = SRTP_REPLAY_WINDOW
@@ -90,7 +90,8 @@ def _free(made: Any) -> None:
 
 
 class SrtpSender(_Direction):
-    """Protects what we send. `profile` is the IANA number: 0x0001 AES128_CM_SHA1_80, 0x0007 AEAD_AES_128_GCM."""
+    """Protects what we send. `profile` is the IANA number: 0x0001 AES128_CM_SHA1_80, 0x0007 AEAD_AES_128_GCM,
+    0x0008 AEAD_AES_256_GCM."""
 
     def __init__(self, profile: int, key: bytes, salt: bytes) -> None:
         super().__init__(profile, key, salt, Policy.SSRC_ANY_OUTBOUND)
@@ -156,10 +157,11 @@ class SrtpReceiver(_Direction):
         return SrtpError(reason, detail)
 
 
-#: By IANA number: libsrtp's name of the profile, and the length of its master salt (RFC 5764 §4.1.2, RFC 7714 §12).
+#: By IANA number: libsrtp's name of the profile, lengths of its master key and salt (RFC 5764 §4.1.2, RFC 7714 §12).
 _SUITES = {
-    0x0001: (Policy.SRTP_PROFILE_AES128_CM_SHA1_80, 14),
-    0x0007: (Policy.SRTP_PROFILE_AEAD_AES_128_GCM, 12),
+    0x0001: (Policy.SRTP_PROFILE_AES128_CM_SHA1_80, 16, 14),
+    0x0007: (Policy.SRTP_PROFILE_AEAD_AES_128_GCM, 16, 12),
+    0x0008: (Policy.SRTP_PROFILE_AEAD_AES_256_GCM, 32, 12),
 }
 
 #: By the number that libsrtp gives them (srtp_err_status_t).

@@ -41,7 +41,7 @@ from voicegate.sctp.events import AssociationEvent, AssociationLost
 from voicegate.sctp.outgoing import OutgoingMessage
 from voicegate.sctp.packet import SHORTEST_PACKET, checksum_is_right, chunk, parse_start, split_chunks
 from voicegate.sctp.receiving import Inbound
-from voicegate.sctp.setup import AssociationSetup
+from voicegate.sctp.setup import COOKIE_ACK, AssociationSetup
 from voicegate.sctp.states import SENDING_STATES, SETUP_STATES, TAKING_STATES, AssociationState
 
 # A SACK without gaps: the room that is kept free for one.
@@ -98,6 +98,7 @@ class SctpAssociation(AssociationSetup):
             None if self._inbound is None else self._inbound.sack_deadline,
             None if self._reset is None else self._reset.deadline,
             self._heartbeat_deadline,
+            self._cookie_ack_deadline,
         ):
             if deadline is not None and (soonest is None or deadline < soonest):
                 soonest = deadline
@@ -235,9 +236,10 @@ class SctpAssociation(AssociationSetup):
         return is_right
 
     def _receive_data(self, flags: int, packet: bytes, start: int, end: int, now: float) -> None:
-        # Whoever sends data has accepted our cookie, whatever became of the COOKIE-ACK.
+        # Whoever sends data has accepted our cookie, whatever became of the COOKIE-ACK. And is up itself.
         if self.state is _S.COOKIE_ECHOED:
             self._come_up(now)
+        self._note_peer_up()
         if self._inbound is None or self.state not in TAKING_STATES:
             self.statistics.unexpected_chunks += 1
             return
@@ -268,6 +270,7 @@ class SctpAssociation(AssociationSetup):
         sack = Sack.parse(value)
         if self.state is _S.COOKIE_ECHOED:
             self._come_up(now)
+        self._note_peer_up()
         if self.state in SENDING_STATES:
             self._outbound.receive_sack(sack, now)
         else:
@@ -389,8 +392,13 @@ class SctpAssociation(AssociationSetup):
             chunks.append(content)
             room -= len(content)
         with_sack = inbound.has_news()
+        if self._peer_may_wait:
+            room -= len(COOKIE_ACK)
         data = outbound.fill(room - _SMALL_SACK if with_sack else room, now)
         if data:
+            # A peer that is not up takes data all the same, and acknowledges what nobody there is ready for.
+            if self._peer_may_wait and COOKIE_ACK not in chunks:
+                chunks.insert(0, COOKIE_ACK)
             if with_sack:
                 chunks.append(inbound.take_sack().serialize())
             chunks += data
@@ -421,6 +429,8 @@ class SctpAssociation(AssociationSetup):
             self._outbound.handle_timeout(now)
         if self._reset is not None and self._reset.deadline is not None and now >= self._reset.deadline:
             self._reset.expire()
+        if self._cookie_ack_deadline is not None and now >= self._cookie_ack_deadline:
+            self._acknowledge_cookie(now)
         if self._heartbeat_deadline is not None and now >= self._heartbeat_deadline:
             self._send_heartbeat(now)
         attempts = max(self._outbound.errors, self._reset.attempts if self._reset is not None else 0)

@@ -61,20 +61,28 @@ class RetransmissionTimeout:
     latest: float = 0.0
     _variation: float = 0.0
     _next_sample: float = 0.0
+    _is_expected: bool = False
 
     def measure(self, round_trip: float, now: float) -> None:
         """A packet that was sent once was acknowledged. Only one in a round trip counts (rule C4)."""
         if now < self._next_sample:
             return
         self.latest = round_trip
-        if self.smoothed is None:
-            self.smoothed = round_trip
+        if self.smoothed is None or self._is_expected:
+            self.smoothed, self._is_expected = round_trip, False
             self._variation = round_trip / 2
         else:
             self._variation += _BETA * (abs(self.smoothed - round_trip) - self._variation)
             self.smoothed += _ALPHA * (round_trip - self.smoothed)
         self._next_sample = now + self.smoothed
         self.value = min(max(self.smoothed + 4 * self._variation, self.minimum), self.maximum)
+
+    def expect(self, round_trip: float) -> None:
+        """Somebody else has measured the path: it counts until there is a measurement of our own, and does not make us
+        wait for longer than if nothing were known."""
+        if self.smoothed is None or self._is_expected:
+            self.smoothed, self._is_expected = round_trip, True
+            self.value = max(min(3 * round_trip, self.value), self.minimum)
 
     def back_off(self) -> None:
         """RFC 9260 §6.3.3 rule E2."""

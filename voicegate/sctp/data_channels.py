@@ -4,6 +4,7 @@
  open() ─▶ DATA_CHANNEL_OPEN, and messages right behind it ─▶ peer            RFC 8832 §6: nobody waits for the ACK
  peer's DATA_CHANNEL_OPEN ─▶ ChannelOpened, ACK
  open(negotiated_id=…) ─▶ nothing is said: signalling said it
+ expect() ─▶ messages, before the peer's DATA_CHANNEL_OPEN has come           spec/sctp.md: a guess
  close() ─▶ our stream is reset ─▶ the peer resets its own ─▶ ChannelClosed   RFC 8831 §6.7
 ```
 
@@ -63,13 +64,15 @@ class PayloadProtocol(IntEnum):
 
 @dataclass(slots=True)
 class _Channel:
-    """`announced`: the owner knows it. `acknowledged`: the peer does (RFC 8832 §6: ordered until then)."""
+    """`announced`: the owner knows it. `acknowledged`: the peer does (RFC 8832 §6: ordered until then). `expected`:
+    it is the peer's, which has not said so yet."""
 
     number: int
     description: ChannelOpen
     by_peer: bool
     acknowledged: bool
     announced: bool = False
+    expected: bool = False
     closing: bool = False
     outgoing_reset: bool = False
     incoming_reset: bool = False
@@ -100,6 +103,10 @@ class DataChannels:
     def start(self, now: float) -> None:
         """Send INIT. Both sides may; a side that does not is found by the peer's."""
         self._association.start(now)
+
+    def expect_round_trip(self, round_trip_s: float, now: float) -> None:
+        """ICE or DTLS measured the path, at any time before we have: then a first loss is noticed soon."""
+        self._association.expect_round_trip(round_trip_s, now)
 
     @property
     def local_init(self) -> bytes:
@@ -145,6 +152,28 @@ class DataChannels:
         if self._association.state is AssociationState.ESTABLISHED:
             self._announce(channel)
         return number
+
+    def expect(self, label: str) -> int:
+        """Guess that the first channel which the peer opens will be this one, and return its id: messages may be sent
+        on it at once.
+
+        `ChannelOpened` says what came of it. With another id for this label, or another label for this id, the guess
+        was wrong, and whatever was sent on it is lost to this channel. Raises `LocalError` where there is nothing to
+        guess any more.
+        """
+        number = self._first_id_of_peer
+        if number in self._channels or number in self._burnt:
+            raise LocalError(f"channel id {number} is in use")
+        self._channels[number] = _Channel(number, ChannelOpen(label), by_peer=True, acknowledged=True, expected=True)
+        return number
+
+    def acknowledge_ahead(self) -> None:
+        """Acknowledge the channel that the peer will open first, under the first of its ids, before it says so.
+
+        For a peer whose channel is open only with that: it travels with our COOKIE-ECHO, and not a round trip later.
+        The OPEN is acknowledged as ever, for nobody promised this id.
+        """
+        self._association.send(self._first_id_of_peer, PayloadProtocol.DCEP, ACK)
 
     def send(self, channel: int, data: str | bytes) -> None:
         """Queue a text or a binary message.
@@ -232,6 +261,11 @@ class DataChannels:
         return self._association.state
 
     @property
+    def peer_is_dcsctp(self) -> bool:
+        """Whether the peer's SCTP, in a handshake that we began, looks like that of a browser."""
+        return self._association.peer_is_dcsctp
+
+    @property
     def association_statistics(self) -> SctpStatistics:
         """The counters below."""
         return self._association.statistics
@@ -240,6 +274,11 @@ class DataChannels:
     def round_trip_s(self) -> float | None:
         """The smoothed round trip, once measured."""
         return self._association.round_trip_s
+
+    @property
+    def _first_id_of_peer(self) -> int:
+        # RFC 8832 §6: the parity of the peer's ids. Everybody takes the first that is free.
+        return 1 - self.role.value
 
     # Events of the association ----------------------------------------------------------------------------------------
 
@@ -276,7 +315,7 @@ class DataChannels:
             self._receive_dcep(message)
             return
         channel = self._channels.get(message.stream)
-        if channel is None or channel.incoming_reset:
+        if channel is None or channel.incoming_reset or channel.expected:
             self.statistics.unknown_stream_messages += 1
             return
         # RFC 8832 §6: any message shows that the peer knows the channel.
@@ -317,6 +356,9 @@ class DataChannels:
             description = None
         theirs = number % 2 != self.role.value
         too_many = len(self._channels) >= MAXIMUM_CHANNELS or number >= self._association.streams
+        if known is not None and known.expected:
+            del self._channels[number]
+            known = None
         if description is None or known is not None or not theirs or too_many:
             self.statistics.refused_channels += 1
             if known is None:
@@ -329,7 +371,14 @@ class DataChannels:
             # Our buffer is full, or we are shutting down: messages on the channel are acknowledgement enough.
             self.statistics.unsent_acknowledgements += 1
         self._channels[number] = channel
+        self._expect_no_more(description.label)
         self._announce(channel)
+
+    def _expect_no_more(self, label: str) -> None:
+        """What was expected under this label is here, be it elsewhere."""
+        for channel in tuple(self._channels.values()):
+            if channel.expected and channel.description.label == label:
+                del self._channels[channel.number]
 
     # Closing ----------------------------------------------------------------------------------------------------------
 
@@ -365,10 +414,11 @@ class DataChannels:
 
     def _forget(self, channel: _Channel) -> None:
         del self._channels[channel.number]
-        self._events.append(ChannelClosed(channel.number))
+        if not channel.expected:
+            self._events.append(ChannelClosed(channel.number))
 
     def _announce(self, channel: _Channel) -> None:
-        if channel.announced:
+        if channel.announced or channel.expected:
             return
         channel.announced = True
         description = channel.description

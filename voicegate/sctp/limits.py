@@ -77,9 +77,10 @@ MAXIMUM_CHUNKS_IN_PACKET = 300
 # Streams in one reset request; more are asked for in the next.
 MAXIMUM_STREAMS_IN_RESET = 256
 
-# RFC 9260 §16: Association.Max.Retrans and Max.Init.Retransmits.
+# RFC 9260 §16: Association.Max.Retrans. Max.Init.Retransmits is 8 there; our first repeats are quick, and half a minute
+# is what eight of its own would take us.
 MAXIMUM_RETRANSMISSIONS = 10
-MAXIMUM_INIT_RETRANSMISSIONS = 8
+MAXIMUM_INIT_RETRANSMISSIONS = 12
 
 # RFC 9260 §7.2.4: a packet counts as lost when three later ones have arrived.
 REORDERING_PACKETS = 3
@@ -87,11 +88,30 @@ REORDERING_PACKETS = 3
 # Repeats of the last packet before T3, each after twice the wait. One is lost as easily as what it repairs.
 MAXIMUM_PROBES = 3
 
+# Of a COOKIE-ACK to a peer that stays silent: by the last of them a browser has asked for it by itself, after a second,
+# and they begin anew.
+COOKIE_ACK_REPEATS = 5
+
 # Times, in seconds ----------------------------------------------------------------------------------------------------
 
 # RFC 9260 §16 says 1 s at first and at least 1 s. dcSCTP, in every browser, uses 0.5 s and 0.4 s for calls: setup and
 # the one lost event matter more here than a repeat too many.
 INITIAL_RTO_S = 0.5
+
+# With a known round trip INIT and COOKIE-ECHO are repeated after so many of them (as checks are, spec/ice.md): both are
+# answered at once. No sooner than after 50 ms, which a busy browser may take; and no later than after what is the first
+# timeout otherwise, since a round trip that was measured while things got lost is too long.
+SETUP_PATIENCE = 1.5
+MINIMUM_SETUP_TIMEOUT_S = 0.05
+MAXIMUM_SETUP_TIMEOUT_S = INITIAL_RTO_S
+
+# Without one, which is while we are the DTLS server and wait for the client's Finished: an INIT that overtook our
+# flight cannot be read, and nobody says so. Checks wait as long.
+UNKNOWN_SETUP_TIMEOUT_S = 0.1
+
+# Repeats of them before the distance doubles (as TCP does for SYN in Linux, tcp_syn_linear_timeouts): they are small,
+# and a lost one says more of luck than of congestion when nothing else has been sent.
+EVEN_SETUP_REPEATS = 3
 
 # Below dcSCTP's 0.4 s: our last chunk asks for an immediate SACK, so the peer's delay (at most 0.2 s) is seldom in it.
 MINIMUM_RTO_S = 0.2

@@ -17,9 +17,17 @@ from voicegate.sctp.chunks import ChunkType, Init, serialize_error, serialize_sh
 from voicegate.sctp.cookie import Cookie
 from voicegate.sctp.errors import CAUSE_FOR, CauseCode, SctpError, SctpReason
 from voicegate.sctp.events import AssociationEvent, AssociationLost, AssociationUp
-from voicegate.sctp.limits import COOKIE_LIFE_S
+from voicegate.sctp.limits import (
+    COOKIE_ACK_REPEATS,
+    COOKIE_LIFE_S,
+    EVEN_SETUP_REPEATS,
+    MAXIMUM_SETUP_TIMEOUT_S,
+    MINIMUM_SETUP_TIMEOUT_S,
+    SETUP_PATIENCE,
+    UNKNOWN_SETUP_TIMEOUT_S,
+)
 from voicegate.sctp.outbox import Outbox
-from voicegate.sctp.packet import chunk, packet_start
+from voicegate.sctp.packet import CHUNK_HEADER_BYTES, chunk, packet_start
 from voicegate.sctp.receiving import Inbound
 from voicegate.sctp.sending import Outbound
 from voicegate.sctp.settings import SctpSettings
@@ -29,6 +37,11 @@ from voicegate.sctp.statistics import SctpStatistics
 from voicegate.sctp.stream_reset import StreamReset
 
 _S = AssociationState
+
+COOKIE_ACK = chunk(ChunkType.COOKIE_ACK, 0)
+
+# How dcSCTP begins its cookies; the two digits behind it are a version.
+DCSCTP_COOKIE = b"dcSCTP"
 
 
 class AssociationSetup:
@@ -58,6 +71,12 @@ class AssociationSetup:
         # T1 repeats INIT or COOKIE-ECHO, T2 SHUTDOWN or SHUTDOWN-ACK: never both, so it is one timer.
         self._handshake_deadline: float | None = None
         self._handshake_attempts = 0
+        self._handshake_sent_at = 0.0
+        # The peer said COOKIE-ECHO, and has not shown that our COOKIE-ACK has arrived.
+        self._peer_may_wait = False
+        self._cookie_ack_deadline: float | None = None
+        self._acknowledged_cookies = 0
+        self._handshake_timeout_s = UNKNOWN_SETUP_TIMEOUT_S
         self._heartbeat_deadline: float | None = None
         self._heartbeat_sent: float | None = None
 
@@ -69,6 +88,25 @@ class AssociationSetup:
             self.state = _S.COOKIE_WAIT
             self._handshake_attempts = 0
             self._send_handshake(now)
+
+    @property
+    def peer_is_dcsctp(self) -> bool:
+        """Whether the cookie in the peer's INIT-ACK is one of dcSCTP, the engine of libwebrtc and of Firefox.
+
+        RFC 9260 §5.1.3 leaves the form of a cookie to whoever makes it, so this proves nothing: it is a hint, like the
+        name of a browser in HTTP.
+        """
+        return self._cookie_echo.startswith(DCSCTP_COOKIE, CHUNK_HEADER_BYTES)
+
+    def expect_round_trip(self, round_trip_s: float, now: float) -> None:
+        """What ICE or DTLS measured: nothing of ours waits for the first answer as if the path were unknown."""
+        self._outbound.rto.expect(round_trip_s)
+        patience_s = max(SETUP_PATIENCE * round_trip_s, MINIMUM_SETUP_TIMEOUT_S)
+        self._handshake_timeout_s = min(patience_s, MAXIMUM_SETUP_TIMEOUT_S)
+        if self._handshake_deadline is not None:
+            # An INIT that left before that was known.
+            repeat_at = self._handshake_sent_at + self._patience_after(self._handshake_attempts)
+            self._handshake_deadline = max(repeat_at, now)
 
     @property
     def local_init(self) -> bytes:
@@ -153,9 +191,29 @@ class AssociationSetup:
             self._meet(cookie.peer)
         if self.state in SETUP_STATES:
             self._come_up(now)
-        self._outbox.add(chunk(ChunkType.COOKIE_ACK, 0))
+        self._acknowledged_cookies = 0
+        self._peer_may_wait = True
+        self._acknowledge_cookie(now)
+
+    def _acknowledge_cookie(self, now: float) -> None:
+        """Say COOKIE-ACK, and say it again as long as the peer does not show that it is up, a few times.
+
+        If one is lost the peer asks for it by itself, but browsers do so after a whole second, then two, then four. One
+        too many is ignored (RFC 9260 §5.2.5).
+        """
+        self._outbox.add(COOKIE_ACK)
+        self._cookie_ack_deadline = None
+        if self._acknowledged_cookies < COOKIE_ACK_REPEATS:
+            self._cookie_ack_deadline = now + self._patience_after(self._acknowledged_cookies)
+        self._acknowledged_cookies += 1
+
+    def _note_peer_up(self) -> None:
+        """It has sent data, or acknowledged some, which never leaves without a COOKIE-ACK before it."""
+        self._peer_may_wait = False
+        self._cookie_ack_deadline = None
 
     def _receive_cookie_ack(self, value: bytes, now: float) -> None:
+        self._note_peer_up()
         if self.state is _S.COOKIE_ECHOED:
             self._come_up(now)
         else:
@@ -188,10 +246,13 @@ class AssociationSetup:
 
     def _send_handshake(self, now: float) -> None:
         """Say, or say again, what this state says until it is answered; the timer runs from here."""
-        settings = self._settings
-        timeout = min(settings.initial_rto_s * 2**self._handshake_attempts, settings.maximum_rto_s)
-        self._handshake_deadline = now + timeout
+        self._handshake_sent_at = now
+        self._handshake_deadline = now + self._patience_after(self._handshake_attempts)
         self._send_handshake_chunk()
+
+    def _patience_after(self, repeats: int) -> float:
+        doublings = max(repeats + 1 - EVEN_SETUP_REPEATS, 0)
+        return min(self._handshake_timeout_s * 2.0**doublings, self._settings.maximum_rto_s)
 
     def _send_handshake_chunk(self) -> None:
         if self.state is _S.COOKIE_WAIT:
@@ -220,6 +281,7 @@ class AssociationSetup:
         self.state = _S.ENDED
         self._events.append(event)
         self._outbox.forget_control()
+        self._cookie_ack_deadline = None
         # Nothing of it is needed any more, and the owner may keep us for a while.
         self._outbound = Outbound(self._initial_tsn, self._settings, self.statistics)
         self._inbound = None

@@ -20,6 +20,9 @@ for the present version of it."""
 OLD_SPED_OPTION = "goog-sped-v1"
 """What Chromium's was before somebody noticed that RFC 8839 §5.6 has no hyphens."""
 
+FIREFOX_ORIGIN = "mozilla"
+"""How the origin of Firefox's descriptions begins: `o=mozilla...THIS_IS_SDPARTA-99.0 …`."""
+
 AUDIO_LEVEL_URI = "urn:ietf:params:rtp-hdrext:ssrc-audio-level"
 MID_URI = "urn:ietf:params:rtp-hdrext:sdes:mid"
 
@@ -154,6 +157,15 @@ class Offer(RemoteDescription):
     def speaks_sped(self) -> bool:
         """Whether the peer's checks will carry DTLS, if it is the DTLS client."""
         return not self.ice_options.isdisjoint((*SPED_OPTIONS, OLD_SPED_OPTION))
+
+    @property
+    def awaits_acknowledgement(self) -> bool:
+        """Whether a channel of the peer is not open for it before its OPEN is acknowledged.
+
+        RFC 8832 §6 lets it be open at once. Firefox waits (153 does), and it says in the origin who it is.
+        """
+        lines = self.description.session.lines
+        return any(letter == "o" and value.startswith(FIREFOX_ORIGIN) for letter, value in lines)
 
     @property
     def answer_setup(self) -> Setup:

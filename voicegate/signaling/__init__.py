@@ -25,6 +25,7 @@ from voicegate.signaling.host import (
     OwnerUnreachableError,
     RequestContext,
     TooManyCallsError,
+    TooManyControllersError,
 )
 from voicegate.signaling.http import HttpServer
 from voicegate.signaling.messages import SUBPROTOCOL
@@ -34,7 +35,7 @@ from voicegate.signaling.peer_client import PeerClient
 from voicegate.signaling.peer_server import PeerApplication, PeerSockets
 from voicegate.signaling.realtime_sockets import RealtimeSockets
 from voicegate.signaling.steering import Choice, Ingress, Location, Origin, Steering, parse_ingresses
-from voicegate.signaling.templates import CompletedCall, Completion, TemplateRequest
+from voicegate.signaling.templates import CompletedCall, Completion, TemplateRequest, Withdrawal
 from voicegate.signaling.tokens import TokenMint
 from voicegate.signaling.websocket import SignalingServer
 from voicegate.signaling.wire_call import WireCall
@@ -76,7 +77,9 @@ __all__ = [
     "TemplateRequest",
     "TokenMint",
     "TooManyCallsError",
+    "TooManyControllersError",
     "WireCall",
+    "Withdrawal",
     "origin_of",
     "parse_api_keys",
     "parse_ingresses",

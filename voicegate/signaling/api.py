@@ -19,6 +19,7 @@ from urllib.parse import parse_qsl
 import trio
 
 from voicegate.errors import PeerError
+from voicegate.realtime.limits import MAX_CONTROLLERS
 from voicegate.signaling.access import Access, Grant, Headers
 from voicegate.signaling.binding import bind_session, configuration_of
 from voicegate.signaling.counters import SignalingCounters
@@ -237,6 +238,12 @@ def no_room(error: Exception) -> HttpError:
 def call_not_found() -> HttpError:
     """What to say of a call that nobody has."""
     return HttpError(404, "call_not_found", "There is no call with this id, or it has ended.")
+
+
+def too_many_controllers() -> HttpError:
+    """What to say to one controller too many of a call."""
+    message = f"A call has at most {MAX_CONTROLLERS} controllers."
+    return HttpError(429, "too_many_controllers", message, [("Retry-After", "5")])
 
 
 def unreachable() -> HttpError:

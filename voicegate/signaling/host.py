@@ -18,7 +18,7 @@ from typing import Literal, Protocol
 
 from voicegate.realtime import Controller, SessionConfiguration
 from voicegate.signaling.steering import Origin
-from voicegate.signaling.templates import CompletedCall, Completion, TemplateRequest
+from voicegate.signaling.templates import CompletedCall, Completion, TemplateRequest, Withdrawal
 
 PEER_BYE = "peer bye"
 """The reason given to `CallHandle.hang_up` when the caller said bye or closed its WebSocket on purpose."""
@@ -37,6 +37,10 @@ class TooManyCallsError(Exception):
 
 class CallNotFoundError(Exception):
     """Nobody has a call with this id, or it has ended."""
+
+
+class TooManyControllersError(Exception):
+    """The call has as many controllers as it takes."""
 
 
 class OwnerUnreachableError(Exception):
@@ -129,6 +133,9 @@ class OwnCallTable(CallTable, Protocol):
 
     async def complete(self, completion: Completion) -> CompletedCall | None:
         """Complete a session of Instant Connect. None if the template leads to none here. Raises `PeerError`."""
+
+    async def withdraw(self, withdrawal: Withdrawal) -> None:
+        """End what such an offer began or completed: its client has another answer. Raises `PeerError`."""
 
 
 class CallHost(CallTable, Protocol):

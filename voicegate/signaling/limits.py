@@ -157,6 +157,10 @@ INSTANT_PEER_LIMIT_S = 1.0
 """For asking the holder of a template's slot to complete it. The caller waits meanwhile, and an ordinary answer does as
 well: who is in the same cluster and has not answered by then will not."""
 
+MAX_WITHDRAWALS, WITHDRAWALS_AT_ONCE = 64, 8
+"""Owners that did not reply to an offer in time and have to hear that it was answered otherwise. Each is told within
+`PEER_LIMIT_S`. Beyond these, a session that nobody uses lives until its client's consent has run out."""
+
 MAX_COMPLETION_OCTETS = 2 * API_BODY_OCTETS
 """What one transceiver tells another of such an offer: the offer and its session, as JSON."""
 

@@ -3,6 +3,7 @@
     POST /peer/v1/calls/{id}/hangup            200, or 404
     GET  /peer/v1/calls/{id}/events            a WebSocket: the events of the call, both ways
     POST /peer/v1/templates                    an offer for a session of Instant Connect: 200, or 404
+    POST /peer/v1/templates/withdraw           … which its client was told to forget: 200
 
 Each request carries a MAC under a key of the fleet:
 
@@ -26,6 +27,7 @@ from voicegate.signaling.limits import MAX_PEER_REQUESTS, PEER_WINDOW_S
 
 HEADER = "X-Voicegate-Peer"
 TEMPLATES_TARGET = "/peer/v1/templates"
+WITHDRAW_TARGET = f"{TEMPLATES_TARGET}/withdraw"
 
 _HEADER_VALUE = re.compile(r"([0-6])\.([0-9]{1,16})\.([0-9a-f]{16})\.([0-9a-f]{32})")
 

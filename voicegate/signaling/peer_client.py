@@ -18,7 +18,7 @@ from voicegate.realtime import Controller
 from voicegate.routing import HopAddress
 from voicegate.signaling.counters import SignalingCounters
 from voicegate.signaling.heartbeat import wait_lost
-from voicegate.signaling.host import Attachment, CallNotFoundError, OwnerUnreachableError
+from voicegate.signaling.host import Attachment, CallNotFoundError, OwnerUnreachableError, TooManyControllersError
 from voicegate.signaling.limits import (
     COURTESY_LIMIT_S,
     INSTANT_PEER_LIMIT_S,
@@ -28,10 +28,11 @@ from voicegate.signaling.limits import (
     PEER_LIMIT_S,
     SOCKET_RECEIVE_OCTETS,
 )
-from voicegate.signaling.peer import HEADER, TEMPLATES_TARGET, PeerKeys
-from voicegate.signaling.templates import CompletedCall, Completion
+from voicegate.signaling.peer import HEADER, TEMPLATES_TARGET, WITHDRAW_TARGET, PeerKeys
+from voicegate.signaling.templates import CompletedCall, Completion, Withdrawal
 
-_OK, _NOT_FOUND = 200, 404
+_NOT_FOUND, _TOO_MANY = 404, 429
+_REFUSALS = range(400, 500)
 
 
 class PeerClient:
@@ -49,18 +50,26 @@ class PeerClient:
         return status != _NOT_FOUND
 
     async def complete(self, address: HopAddress, completion: Completion) -> CompletedCall | None:
-        """Have the holder of a template's slot complete it; None if it cannot, or does not answer in time."""
+        """Have the holder of a template's slot complete it; None if it cannot. Raises OwnerUnreachableError if it does
+        not say so in time: it may have completed it then."""
         body = msgspec.json.encode(completion)
-        try:
-            status, reply = await self._post(address, TEMPLATES_TARGET, body, INSTANT_PEER_LIMIT_S)
-            return msgspec.json.decode(reply, type=CompletedCall) if status == _OK else None
-        except (OwnerUnreachableError, msgspec.MsgspecError):
+        status, reply = await self._post(address, TEMPLATES_TARGET, body, INSTANT_PEER_LIMIT_S)
+        if status in _REFUSALS:
             return None
+        try:
+            return msgspec.json.decode(reply, type=CompletedCall)
+        except msgspec.MsgspecError as error:
+            raise OwnerUnreachableError(f"status {status}") from error
+
+    async def withdraw(self, address: HopAddress, withdrawal: Withdrawal) -> None:
+        """Tell the holder of a template's slot that an offer passed on to it was answered otherwise. Raises
+        OwnerUnreachableError."""
+        await self._post(address, WITHDRAW_TARGET, msgspec.json.encode(withdrawal))
 
     @asynccontextmanager
     async def attach(self, address: HopAddress, call_id: str, controller: Controller) -> AsyncIterator[Attachment]:
-        """Within the block, `controller` is attached to a call of the owner at this address. Raises CallNotFoundError
-        and OwnerUnreachableError."""
+        """Within the block, `controller` is attached to a call of the owner at this address. Raises CallNotFoundError,
+        TooManyControllersError and OwnerUnreachableError."""
         failure: Exception | None = None
         # Ours to close: the library leaves the connection open when the other end closes the WebSocket.
         async with await self._connect(address) as stream:
@@ -88,6 +97,9 @@ class PeerClient:
         if isinstance(error, ConnectionRejected) and error.status_code == _NOT_FOUND:
             self._counters.peer_requests_sent["not found"] += 1
             return CallNotFoundError()
+        if isinstance(error, ConnectionRejected) and error.status_code == _TOO_MANY:
+            self._counters.peer_requests_sent["too many controllers"] += 1
+            return TooManyControllersError()
         self._counters.peer_requests_sent["refused"] += 1
         return OwnerUnreachableError(repr(error))
 

@@ -9,15 +9,15 @@ import trio
 from trio_websocket import WebSocketRequest
 
 from voicegate.errors import PeerError
-from voicegate.signaling.api import call_not_found
+from voicegate.signaling.api import call_not_found, too_many_controllers
 from voicegate.signaling.counters import SignalingCounters
 from voicegate.signaling.event_socket import EventSocket
-from voicegate.signaling.host import HUNG_UP, CallNotFoundError, CallTable, OwnCallTable
+from voicegate.signaling.host import HUNG_UP, CallNotFoundError, CallTable, OwnCallTable, TooManyControllersError
 from voicegate.signaling.limits import (
     MAX_COMPLETION_OCTETS,
     MAX_SDP_OCTETS,
 )
-from voicegate.signaling.peer import HEADER, TEMPLATES_TARGET, PeerKeys, PeerRequestError
+from voicegate.signaling.peer import HEADER, TEMPLATES_TARGET, WITHDRAW_TARGET, PeerKeys, PeerRequestError
 from voicegate.signaling.realtime_sockets import serve_upgrade
 from voicegate.signaling.responses import (
     HttpError,
@@ -30,7 +30,7 @@ from voicegate.signaling.responses import (
     read_body,
     send_response,
 )
-from voicegate.signaling.templates import Completion
+from voicegate.signaling.templates import Completion, Withdrawal
 
 logger = logging.getLogger(__name__)
 
@@ -57,8 +57,8 @@ class PeerApplication:
         await send_response(send, response)
 
     async def _respond(self, scope: Scope, receive: Receive) -> Response:
-        if scope["path"] == TEMPLATES_TARGET:
-            return await self._complete(scope, receive)
+        if scope["path"] in {TEMPLATES_TARGET, WITHDRAW_TARGET}:
+            return await self._serve_offer(scope, receive)
         body = await read_body(receive, MAX_SDP_OCTETS)
         call_id, what = self._gate.admit(scope["method"], scope["path"], scope["headers"], body)
         if what != "hangup":
@@ -70,11 +70,15 @@ class PeerApplication:
             raise call_not_found()
         return Response(200)
 
-    async def _complete(self, scope: Scope, receive: Receive) -> Response:
+    async def _serve_offer(self, scope: Scope, receive: Receive) -> Response:
         body = await read_body(receive, MAX_COMPLETION_OCTETS)
         self._gate.check(scope["method"], scope["path"], scope["headers"], body)
         allow(scope, "POST")
         try:
+            if scope["path"] == WITHDRAW_TARGET:
+                await self._calls.withdraw(msgspec.json.decode(body, type=Withdrawal))
+                self._counters.peer_requests_served["ok"] += 1
+                return Response(200)
             completed = await self._calls.complete(msgspec.json.decode(body, type=Completion))
         except (PeerError, msgspec.MsgspecError) as error:
             self._counters.peer_requests_served["bad offer"] += 1
@@ -111,6 +115,9 @@ class PeerSockets:
         except CallNotFoundError as error:
             self._counters.peer_requests_served["not found"] += 1
             raise call_not_found() from error
+        except TooManyControllersError as error:
+            self._counters.peer_requests_served["too many controllers"] += 1
+            raise too_many_controllers() from error
 
 
 class _Gate:

@@ -24,6 +24,7 @@ from voicegate.signaling.api import (
     call_not_found,
     no_room,
     query_fields,
+    too_many_controllers,
     unreachable,
 )
 from voicegate.signaling.binding import bind_session
@@ -36,6 +37,7 @@ from voicegate.signaling.host import (
     OwnerUnreachableError,
     RequestContext,
     TooManyCallsError,
+    TooManyControllersError,
 )
 from voicegate.signaling.limits import (
     CLOSE_LIMIT_S,
@@ -91,6 +93,8 @@ class RealtimeSockets:
                 await self._converse(request, grant, fields, peer, query)
         except CallNotFoundError as error:
             raise call_not_found() from error
+        except TooManyControllersError as error:
+            raise too_many_controllers() from error
         except OwnerUnreachableError as error:
             raise unreachable() from error
         except (CapacityError, TooManyCallsError) as error:

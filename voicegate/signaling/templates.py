@@ -51,6 +51,13 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     events_channel: int | None = None
 
 
+class Withdrawal(msgspec.Struct, frozen=True):
+    """An offer that was to complete a template, and was answered otherwise before its owner had replied."""
+
+    template: str
+    offer_sdp: str
+
+
 class CompletedCall(msgspec.Struct, frozen=True):
     """What came of it."""
 

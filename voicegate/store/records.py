@@ -61,7 +61,7 @@ def open_transceiver_untrusted(value: bytes, keys: Keys, cluster: int, block: in
     """The holder of a block, or None if the value is no such record: not one of ours, or of another block. Never
     raises."""
     try:
-        record = TransceiverRecord.from_json(open_record_untrusted(value, keys))
+        record = TransceiverRecord.from_json(open_record_untrusted(value, keys), is_from_peer=True)
     except ConfigurationError:
         return None
     return record if (record.cluster, record.slots) == (cluster, (block_slots(block),)) else None
@@ -73,7 +73,7 @@ def open_relay_untrusted(value: bytes, keys: Keys, ingress: int) -> tuple[RelayR
     fields = open_record_untrusted(value, keys)
     since_ms = fields.pop(SINCE, None) if isinstance(fields, dict) else None
     try:
-        record = RelayRecord.from_json(fields)
+        record = RelayRecord.from_json(fields, is_from_peer=True)
     except ConfigurationError:
         return None
     return (record, since_ms) if isinstance(since_ms, int) and record.ingress == ingress else None

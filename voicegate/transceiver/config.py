@@ -16,6 +16,7 @@ class TransceiverConfig:
     callers who are nowhere in particular; with `second_ingress` the next nearest is named too. `trusted_proxies`
     are networks whose geo headers count. `relays` are the hop addresses this transceiver accepts bundles from;
     empty means any that authenticates. A call ends after `max_call_s`, or when nothing was said for `idle_limit_s`.
+    With `early_events` the first event does not wait for its channel to be opened (spec/sctp.md).
     `signal_port` and `http_port` are told to the page; 0 if that server is off.
     """
 
@@ -37,6 +38,7 @@ class TransceiverConfig:
     trusted_proxies: str = ""
     max_call_s: float = DEFAULT_MAX_CALL_S
     idle_limit_s: float | None = None
+    early_events: bool = False
 
     @property
     def sender_id(self) -> int:

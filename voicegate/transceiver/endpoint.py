@@ -10,7 +10,8 @@
 3. What the sessions have to say is collected for each relay and leaves as bundles when the batch is done.
 
 The table of client addresses follows the relay's rule: an address that belongs to a live session passes to another one
-only when its owner let go of it or has heard nothing from it for a while (`OWNER_SILENCE_S`).
+only when its owner let go of it or has heard nothing from it for a while (`OWNER_SILENCE_S`). A session that its first
+packet made (Instant Connect) makes way besides for one of the same client whose offer was answered.
 """
 
 from collections import Counter
@@ -77,7 +78,7 @@ class Endpoint:
         holder = self._flows.get(path.key)
         if holder is not None and holder is not path:
             is_alive = now - holder.last_authenticated < OWNER_SILENCE_S
-            if is_alive and holder.session is not path.session:
+            if is_alive and holder.session is not path.session and not _makes_way(holder, path):
                 self.drops["claim refused"] += 1
                 return False
             holder.lose()
@@ -170,3 +171,12 @@ class Endpoint:
         """Send everything queued, one bundle for each relay where it fits."""
         for bundle, relay in self._sender.flush():
             self._port.send(bundle, relay)
+
+
+def _makes_way(holder: Path, path: Path) -> bool:
+    """Whether the holder waits for an offer that has been answered in another way, for it is the same client that comes
+    by `path`: checks to both are signed, and name him alike. Nobody else's session, and none without an offer, takes an
+    address from one that waits."""
+    client = holder.session.client_at(holder.address)
+    is_answered = path.session.is_confirmed and not holder.session.is_confirmed
+    return is_answered and client != b"" and client == path.session.client_at(path.address)

@@ -8,8 +8,10 @@ class EndReason(Enum):
 
     NEVER_CONNECTED = "never connected"
     NEVER_OFFERED = "never offered"
+    ANSWERED_ELSEWHERE = "answered elsewhere"
     CONSENT_EXPIRED = "consent expired"
     HANDSHAKE_FAILED = "handshake failed"
+    NOTHING_IN_COMMON = "nothing in common"
     DTLS_CLOSED = "dtls closed"
     PEER_BYE = "peer bye"
     HUNG_UP = "hung up"

@@ -23,11 +23,13 @@ from math import inf
 from typing import Protocol
 
 from voicegate.dtls import (
+    NOTHING_IN_COMMON,
     ApplicationData,
     ConnectionClosed,
     ConnectionFailed,
     ConnectionState,
     DtlsConnection,
+    DtlsReason,
     DtlsRole,
     HandshakeComplete,
     SrtpKeyingMaterial,
@@ -68,6 +70,9 @@ class HandshakeOwner(Protocol):
     def open_channels(self, now: float) -> None:
         """Application data may be sent."""
 
+    def expect_round_trip(self, round_trip_s: float, now: float) -> None:
+        """DTLS has measured the path, or has done so better than before."""
+
     def drain_channels(self, now: float) -> None:
         """Give DTLS what the data channels have to say."""
 
@@ -85,14 +90,15 @@ class HandshakeOwner(Protocol):
 
 
 class Handshakes:
-    """The attempts of one session. `connection` is that of the present one, None between two; `path` is its path, and
-    `last_error` why the one before it failed."""
+    """The attempts of one session. `connection` is that of the present one, None between two; `path` is its path,
+    `last_error` why the one before it failed, and `end_reason` what the session ends with if nothing better comes."""
 
     def __init__(self, parameters: SessionParameters, surroundings: Surroundings, owner: HandshakeOwner) -> None:
         self.connection: DtlsConnection | None = None
         self.path: Path | None = None
         self.is_trusted = False
         self.last_error = ""
+        self.end_reason = EndReason.HANDSHAKE_FAILED
         self._parameters = parameters
         self._around = surroundings
         self._owner = owner
@@ -102,6 +108,7 @@ class Handshakes:
         self._deadline = inf
         self._early_at = inf
         self._has_keys = False
+        self._round_trip_s: float | None = None
         self._refused: set[ClientAddress] = set()
 
     # What the owner brings.
@@ -131,6 +138,17 @@ class Handshakes:
         if parameters.dtls_role is DtlsRole.CLIENT:
             self.connection.start(now)
         self.drain(now)
+
+    def note_check(self, path: Path, now: float) -> None:
+        """A check came over this path, and with it the right to send a little more there (`Path.may_send`).
+
+        Our ClientHello is repeated at once, and not when its timer, ever slower, thinks of it: the repeats before this
+        may have been too much for what had come. Browsers send three checks, then none for a second or longer.
+        """
+        dtls = self.connection
+        if dtls is not None and path is self.path and not path.is_proven and dtls.state is ConnectionState.HELLO:
+            dtls.repeat_flight(now)
+            self.send(now)
 
     def feed(self, path: Path, data: bytes, now: float) -> bool:
         """Give one datagram to DTLS, unless it is of no use."""
@@ -217,6 +235,10 @@ class Handshakes:
             elif isinstance(event, ConnectionFailed):
                 self.send(now)
                 self._refuse(event, now)
+        if self.connection is not None and self.connection.round_trip_s != self._round_trip_s:
+            self._round_trip_s = self.connection.round_trip_s
+            if self._round_trip_s is not None:
+                self._owner.expect_round_trip(self._round_trip_s, now)
         self._owner.drain_channels(now)
         self.send(now)
         # Without an offer nobody is expected yet, and nothing is said to whoever is here.
@@ -260,7 +282,7 @@ class Handshakes:
 
     def _complete(self, complete: HandshakeComplete, now: float) -> None:
         if complete.srtp is None:
-            self._owner.end(EndReason.HANDSHAKE_FAILED, "no SRTP profile in common")
+            self._owner.end(EndReason.NOTHING_IN_COMMON, "no SRTP profile")
             return
         self._is_complete = self.is_trusted = True
         self._deadline = self._early_at = inf
@@ -289,27 +311,31 @@ class Handshakes:
         """The attempt failed: not the session's end, for whoever holds the offer's certificate may still come."""
         log.info("%s: handshake failed: %s", self._parameters.call_id, failure.error)
         self.last_error = str(failure.error)
+        is_hopeless = failure.error.dtls_reason in NOTHING_IN_COMMON
+        self.end_reason = EndReason.NOTHING_IN_COMMON if is_hopeless else EndReason.HANDSHAKE_FAILED
         if self.path is not None:
             self._refused.add(self.path.address)
         if self._is_complete:
-            self._owner.end(EndReason.HANDSHAKE_FAILED, self.last_error)
+            self._owner.end(self.end_reason, self.last_error)
             return
         self.connection = None
         self._forget_keys()
-        self._deadline = now + HANDSHAKE_RETRY_S
+        # Whoever stopped in the middle has had its time; after a stranger the rightful client gets some.
+        has_waited = failure.error.dtls_reason is DtlsReason.TIMEOUT
+        self._deadline = now if has_waited else now + HANDSHAKE_RETRY_S
         self._try_another_path(now)
 
     def _rethink(self, now: float) -> None:
         """The deadline of an attempt has passed."""
         self._deadline = now + HANDSHAKE_STALL_S
         if self.connection is None:
-            self._owner.end(EndReason.HANDSHAKE_FAILED, self.last_error)
+            self._owner.end(self.end_reason, self.last_error)
         else:
             self._try_another_path(now)
 
     def _try_another_path(self, now: float) -> None:
         if self._begun >= MAX_HANDSHAKES:
-            self._owner.end(EndReason.HANDSHAKE_FAILED, self.last_error)
+            self._owner.end(self.end_reason, self.last_error)
             return
         others = [path for path in self._owner.paths.values() if path is not self.path and self.may_begin(path)]
         if others:

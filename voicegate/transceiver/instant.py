@@ -29,6 +29,7 @@ from voicegate.transceiver.limits import (
     MAX_TEMPLATE_PREFIXES,
     MAX_USED_TEMPLATES,
     TEMPLATE_LIFETIME_S,
+    UNCONFIRMED_LIMIT_S,
 )
 
 
@@ -108,19 +109,20 @@ class Templates:
         """Our ICE credentials in the session of a template."""
         return IceCredentials(ufrag, self._keys.ice_pwd(ufrag))
 
-    def open_untrusted(self, ufrag: bytes) -> DeferredHint | TemplateRefusal:
-        """What a template says that is ours and has not expired. Never raises."""
+    def open_untrusted(self, ufrag: bytes, grace_s: float = 0.0) -> DeferredHint | TemplateRefusal:
+        """What a template says that is ours and expired no longer than `grace_s` ago. Never raises."""
         deferred = self._codec.open_untrusted(ufrag)
         if isinstance(deferred, HintRefusal) or not self._is_ours(deferred.hint):
             return TemplateRefusal.NOT_OURS
-        return TemplateRefusal.EXPIRED if deferred.expires_at <= self._clock() else deferred
+        return TemplateRefusal.EXPIRED if deferred.expires_at + grace_s <= self._clock() else deferred
 
     def slot_untrusted(self, ufrag: bytes) -> int | None:
-        """The slot of a template that has not expired, whoever of our cluster holds that; None for anything else."""
+        """The slot of a template, whoever of our cluster holds that; None for anything else, and for one that expired
+        so long ago that no session of its first packet waits for an offer any more."""
         deferred = self._codec.open_untrusted(ufrag)
         if isinstance(deferred, HintRefusal) or deferred.hint.cluster != self._config.cluster:
             return None
-        return deferred.hint.slot if deferred.expires_at > self._clock() else None
+        return deferred.hint.slot if deferred.expires_at + UNCONFIRMED_LIMIT_S > self._clock() else None
 
     def admit_untrusted(self, ufrag: bytes, check: bytes, host: str, now: float) -> DeferredHint | TemplateRefusal:
         """What a template says whose first check this is: authentic, and not one too many. Never raises."""
@@ -199,4 +201,6 @@ def binding_of(fingerprint: Fingerprint) -> bytes:
 def source_prefix(host: str) -> str:
     """The IPv4 address, or the /64 of an IPv6 one: what one subscriber has."""
     address = ipaddress.ip_address(host)
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
     return host if address.version == 4 else f"{int(address) >> 64:x}"  # noqa: PLR2004 - the IP version

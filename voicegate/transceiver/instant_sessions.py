@@ -22,9 +22,10 @@ from voicegate.routing import DeferredHint
 from voicegate.routing.hint import NONCE_LENGTH
 from voicegate.sdp import Offer, Setup, parse_offer
 from voicegate.transceiver.endpoint import Endpoint
+from voicegate.transceiver.ends import EndReason
 from voicegate.transceiver.errors import FullError
 from voicegate.transceiver.instant import Names, Template, TemplateRefusal, Templates, binding_of
-from voicegate.transceiver.limits import MAX_SESSIONS, MAX_UNCONFIRMED
+from voicegate.transceiver.limits import MAX_SESSIONS, MAX_UNCONFIRMED, UNCONFIRMED_LIMIT_S
 from voicegate.transceiver.negotiation import Negotiation, Terms, candidates_of
 from voicegate.transceiver.parameters import Surroundings
 from voicegate.transceiver.session import Session
@@ -135,18 +136,35 @@ class InstantSessions:
     ) -> tuple[Session, str] | None:
         """The session of a template, completed by its client's offer, and the SDP answer.
 
-        None if the template leads nowhere (any more), so that the offer needs an ordinary answer. Raises SdpError.
+        None if the template leads nowhere (any more), so that the offer needs an ordinary answer: then what its
+        sender's first packet began here is over. Raises SdpError.
         """
         offer = parse_offer(offer_sdp)
         call = _CallToMake(on_event, configuration, events_channel)
         completed = self._complete(ufrag.encode("utf-8", "replace"), offer, call, now)
         if isinstance(completed, TemplateRefusal):
-            self.templates.refused[completed] += 1
-            self.counts[Instant.ORDINARY] += 1
+            self._refuse(ufrag, offer, completed)
             return None
         self.counts[Instant.COMPLETED] += 1
         session, terms = completed
         return session, self._negotiation.answer(offer, terms, candidates_of(ingresses), None)
+
+    def refuse(self, ufrag: str, offer_sdp: str) -> None:
+        """The same for an offer that we have no room for. Raises SdpError."""
+        self._refuse(ufrag, parse_offer(offer_sdp), TemplateRefusal.FULL)
+
+    def withdraw(self, ufrag: str, offer_sdp: str) -> None:
+        """Whoever passed an offer on has answered it himself meanwhile: end what it completed here, or what the first
+        packet of its sender began; if neither has come yet, neither will do anything. Raises SdpError."""
+        offer, key = parse_offer(offer_sdp), ufrag.encode("utf-8", "replace")
+        session = self._endpoint.sessions.get(key)
+        deferred = self.templates.open_untrusted(key, UNCONFIRMED_LIMIT_S)
+        if isinstance(deferred, TemplateRefusal) or not _entitled(deferred, offer):
+            return
+        if session is None:
+            self.templates.use(key, deferred.expires_at)
+        elif session.is_of(offer.ice.ufrag, offer.fingerprints):
+            session.end(EndReason.ANSWERED_ELSEWHERE)
 
     def materialise_untrusted(self, ufrag: bytes, check: bytes, host: str, now: float) -> Session | None:
         """The session that the first packet of a template creates, or None and silence. Never raises."""
@@ -179,17 +197,24 @@ class InstantSessions:
             "reason",
         )
 
+    def _refuse(self, ufrag: str, offer: Offer, why: TemplateRefusal) -> None:
+        self.templates.refused[why] += 1
+        self.counts[Instant.ORDINARY] += 1
+        session = self._endpoint.sessions.get(ufrag.encode("utf-8", "replace"))
+        if session is None or session.is_confirmed or why is TemplateRefusal.OTHER_CALLER:
+            return  # It is another offer's, or this one's, sent twice; and who may not complete it may not end it.
+        if session.is_of(offer.ice.ufrag, offer.fingerprints):
+            session.end(EndReason.ANSWERED_ELSEWHERE)
+
     def _complete(
         self, ufrag: bytes, offer: Offer, to_make: _CallToMake, now: float
     ) -> tuple[Session, Terms] | TemplateRefusal:
         session = self._endpoint.sessions.get(ufrag)
-        deferred = self.templates.open_untrusted(ufrag)
+        # What a first packet began in time may be completed as long as it waits.
+        deferred = self.templates.open_untrusted(ufrag, 0.0 if session is None else UNCONFIRMED_LIMIT_S)
         if isinstance(deferred, TemplateRefusal):
             return deferred
-        terms = self._terms(ufrag, deferred)
-        fingerprints = offer.fingerprints
-        if deferred.binding:
-            fingerprints = [each for each in fingerprints if binding_of(each) == deferred.binding]
+        terms, fingerprints = self._terms(ufrag, deferred), _entitled(deferred, offer)
         if offer.setup is terms.setup or not fingerprints:
             return TemplateRefusal.OTHER_ROLE if fingerprints else TemplateRefusal.OTHER_CALLER
         refusal = self._refusal_of(ufrag, deferred, session)
@@ -239,3 +264,8 @@ class InstantSessions:
         """What the template has promised: all of it follows from its ufrag."""
         local = self.templates.credentials(ufrag.decode("ascii"))
         return Terms(local, Names.of(deferred, local), Setup.PASSIVE if deferred.is_passive else Setup.ACTIVE)
+
+
+def _entitled(deferred: DeferredHint, offer: Offer) -> list[Fingerprint]:
+    """The offer's fingerprints that may complete this template: that of the certificate it is bound to, or any."""
+    return [each for each in offer.fingerprints if not deferred.binding or binding_of(each) == deferred.binding]

@@ -48,6 +48,10 @@ MAX_UNREAD_EVENT_OCTETS = 1_048_576
 """Events waiting for a client that does not acknowledge them. An echo of a large session is 100 kB; a megabyte is
 minutes of events, and whoever is so far behind has stopped listening."""
 
+MAX_GUESSED_EVENT_OCTETS = 131_072
+"""Events kept until a client has opened its channel of events, if they were sent under a guessed id before that: it
+takes one round trip. An echo of a large session is 100 kB."""
+
 AGENT_GRACE_S = 1.0
 """An agent that was told of the end gets this long to put its things away before it is cancelled."""
 

@@ -60,7 +60,14 @@ class Negotiation:
             # What cannot be read is not answered, and then SCTP says INIT as ever.
             with suppress(SctpError):
                 peer_init = init_from_sdp(application.sctp_init)
-        return ChannelPlan(_sctp_settings(application), Identity.draw(self._random_bytes), peer_init, events_id)
+        return ChannelPlan(
+            _sctp_settings(application),
+            Identity.draw(self._random_bytes),
+            peer_init,
+            events_id,
+            early_events=self._config.early_events,
+            acknowledges_ahead=offer.awaits_acknowledgement,
+        )
 
     def answer(self, offer: Offer, terms: Terms, candidates: Sequence[Candidate], plan: ChannelPlan | None) -> str:
         """The answer. Raises LocalError for terms that do not go with the offer."""

@@ -24,6 +24,13 @@ RelayAddress = tuple[str, int]
 class PathOwner(Protocol):
     """Whoever a path leads to: a session, as the packet reader sees it."""
 
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether an offer was answered; Instant Connect begins without one."""
+
+    def client_at(self, address: ClientAddress) -> bytes:
+        """What the client there calls himself in his checks; empty if none came from there."""
+
     def receive_stun(self, address: ClientAddress, data: bytes, entry: bytes, relay: RelayAddress, now: float) -> None:
         """One STUN datagram."""
 

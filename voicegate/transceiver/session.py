@@ -22,7 +22,7 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, replace
 from functools import partial
 from math import inf
@@ -30,7 +30,7 @@ from math import inf
 import trio
 
 from voicegate.agents import Agent, Call, run_agent
-from voicegate.dtls import DtlsRole, SrtpKeyingMaterial
+from voicegate.dtls import DtlsRole, Fingerprint, SrtpKeyingMaterial
 from voicegate.ice import ConsentExpired, DtlsAcknowledged, PathRemoved
 from voicegate.realtime import ErrorCode, EventError
 from voicegate.routing import with_flags
@@ -128,6 +128,16 @@ class Session:
         self._settled.set()
         self._arm_timer()
 
+    def is_of(self, remote_ufrag: str, fingerprints: Collection[Fingerprint]) -> bool:
+        """Whether this is the session of an offer with these; before there was one, of its sender's first packet."""
+        expected = self._parameters.peer_fingerprints
+        is_known = not self.is_confirmed or any(each in fingerprints for each in expected)
+        return is_known and self._ice.serves(remote_ufrag)
+
+    def client_at(self, address: ClientAddress) -> bytes:
+        """What the client there calls himself in his checks; empty if none came from there."""
+        return self._ice.client_at(address)
+
     def summary(self) -> dict[str, object]:
         """What the call took and how it went, for the log: setup times, audio, packets, loss, round trip, shortcuts."""
         return {**self.timeline.in_ms(), **asdict(self.call.usage), "shortcuts": self.shortcuts}
@@ -140,6 +150,7 @@ class Session:
             "sped": self._sped is not None and self._sped.statistics.carried_in > 0,
             "snap": plan is not None and plan.peer_init is not None,
             "dcid": plan is not None and plan.events_id is not None,
+            "early events": self._channels is not None and self._channels.was_early,
         }
         return [name for name, is_used in used.items() if is_used]
 
@@ -185,6 +196,8 @@ class Session:
         self._around.cancel_timer(self)
         if self.audio is not None:
             self.audio.count_packets()
+        if self.end_reason is EndReason.ANSWERED_ELSEWHERE:
+            return  # Its client has begun another session over the same address, and would take a goodbye for that's.
         if self.rtp is not None and self.media_path is not None and self._handshakes.is_trusted:
             self._around.send(self.media_path, self.rtp.goodbye(now, time.time()))
         self.drain_channels(now)
@@ -221,6 +234,8 @@ class Session:
         is_ours_to_begin = self._handshakes.connection is None and self._parameters.dtls_role is DtlsRole.CLIENT
         if is_ours_to_begin and self._handshakes.may_begin(path):
             self._handshakes.begin(path, now)
+        else:
+            self._handshakes.note_check(path, now)
         self._arm_timer()
 
     def receive_dtls(self, path: Path, data: bytes, entry: bytes, relay: RelayAddress, now: float) -> None:
@@ -304,7 +319,7 @@ class Session:
             return
         self._handshakes.handle_timeout(now)
         if self.timeline.secured is None and now >= self._connect_deadline:
-            reason = EndReason.HANDSHAKE_FAILED if self.paths else EndReason.NEVER_CONNECTED
+            reason = self._handshakes.end_reason if self.paths else EndReason.NEVER_CONNECTED
             self.end(reason, self._handshakes.last_error)
             return
         over = self._lifetime.why_over(now)
@@ -398,7 +413,14 @@ class Session:
             # RFC 8832 §6: the DTLS client's channels have even numbers.
             role = Role.CLIENT if self._parameters.dtls_role is DtlsRole.CLIENT else Role.SERVER
             self._channels = Channels(self.call, role, plan, self._around.random_bytes, self._wake)
+        if (dtls := self._handshakes.connection) is not None and dtls.round_trip_s is not None:
+            self._channels.expect_round_trip(dtls.round_trip_s, now)
         self._serve_channels(self._channels.start if self._handshakes.is_trusted else self._channels.knock, now)
+
+    def expect_round_trip(self, round_trip_s: float, now: float) -> None:
+        """DTLS has measured the path, or has done so better than before."""
+        if self._channels is not None:
+            self._channels.expect_round_trip(round_trip_s, now)
 
     def receive_application_data(self, data: bytes, now: float) -> None:
         """What one record carried: for SCTP."""

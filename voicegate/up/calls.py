@@ -36,21 +36,25 @@ from voicegate.signaling import (
     Steering,
     TemplateRequest,
     TooManyCallsError,
+    TooManyControllersError,
     WireCall,
+    Withdrawal,
 )
 from voicegate.signaling.host import PEER_BYE
 from voicegate.signaling.limits import (
     INSTANT_PEER_LIMIT_S,
     MAX_HALF_OPEN_CALLS,
     MAX_TEMPLATE_HOLDERS,
+    MAX_WITHDRAWALS,
     TEMPLATES_AT_ONCE,
     TEMPLATES_PER_S,
+    WITHDRAWALS_AT_ONCE,
 )
 from voicegate.signaling.origin import is_loopback
 from voicegate.transceiver.ends import EndReason
 from voicegate.transceiver.errors import FullError
 from voicegate.transceiver.host import Transceiver
-from voicegate.transceiver.instant import Pace
+from voicegate.transceiver.instant import Pace, source_prefix
 from voicegate.transceiver.limits import MAX_MESSAGE_OCTETS, MAX_SESSIONS
 from voicegate.transceiver.session import Session
 
@@ -80,7 +84,11 @@ class OwnCalls:
     @property
     def has_room(self) -> bool:
         """Whether another call could begin now."""
-        return self._transceiver.size + len(self.wire) < MAX_SESSIONS and not self._transceiver.is_draining
+        return not self._is_full and not self._transceiver.is_draining
+
+    @property
+    def _is_full(self) -> bool:
+        return self._transceiver.size + len(self.wire) >= MAX_SESSIONS
 
     async def answer(
         self,
@@ -140,9 +148,11 @@ class OwnCalls:
         """Complete a session of a template of ours. Raises SdpError."""
         try:
             self._check_half_open(completion.holder)
+            is_full = self._is_full
         except TooManyCallsError:
-            return None
-        if not self.has_room:
+            is_full = True
+        if is_full:
+            self._transceiver.instant.refuse(completion.template, completion.offer_sdp)
             return None
         completed = self._transceiver.instant.complete(
             completion.template,
@@ -158,6 +168,10 @@ class OwnCalls:
         session, answer_sdp = completed
         self._half_open[session] = completion.holder
         return CompletedCall(session.call_id, answer_sdp)
+
+    async def withdraw(self, withdrawal: Withdrawal) -> None:
+        """End what an offer with a template of ours completed: its client was told otherwise. Raises SdpError."""
+        self._transceiver.instant.withdraw(withdrawal.template, withdrawal.offer_sdp)
 
     def slot_untrusted(self, template: str) -> int | None:
         """The slot of a template that is worth passing on, whoever holds it."""
@@ -190,10 +204,12 @@ class OwnCalls:
 
     @asynccontextmanager
     async def attach(self, call_id: str, controller: Controller) -> AsyncIterator[Attachment]:
-        """Attach a controller to a call of ours. Raises CallNotFoundError."""
+        """Attach a controller to a call of ours. Raises CallNotFoundError and TooManyControllersError."""
         call: Session | WireCall | None = self._transceiver.calls.get(call_id) or self.wire.get(call_id)
         if call is None or call.end_reason is not None:
             raise CallNotFoundError(call_id)
+        if not call.call.hub.has_room:
+            raise TooManyControllersError(call_id)
         call.call.hub.attach(controller)
         try:
             yield _HubAttachment(call, call.call.hub, controller)
@@ -265,6 +281,13 @@ class Calls:
         self._slots = slots
         self._control = control
         self._peers = peers
+        self._withdrawn, self._to_withdraw = trio.open_memory_channel[tuple[HopAddress, Withdrawal]](MAX_WITHDRAWALS)
+
+    async def run(self) -> None:
+        """Tell other transceivers which offers need no reply any more, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            for _ in range(WITHDRAWALS_AT_ONCE):
+                nursery.start_soon(self._withdraw)
 
     async def answer_instantly(
         self,
@@ -290,8 +313,26 @@ class Calls:
         with suppress(OwnerUnreachableError):
             owner = await self._holder_of_slot(slot, INSTANT_PEER_LIMIT_S)
             if owner is not None:
-                return await self._peers.complete(owner, completion)
+                return await self._pass_on(owner, completion)
         return None
+
+    async def _pass_on(self, owner: HopAddress, completion: Completion) -> CompletedCall | None:
+        """Have the owner complete a template. If we do not learn whether it did, it has to undo that."""
+        has_replied = False
+        try:
+            completed = await self._peers.complete(owner, completion)
+            has_replied = True
+        finally:
+            if not has_replied:
+                with suppress(trio.WouldBlock):
+                    withdrawal = Withdrawal(completion.template, completion.offer_sdp)
+                    self._withdrawn.send_nowait((owner, withdrawal))
+        return completed
+
+    async def _withdraw(self) -> None:
+        async for owner, withdrawal in self._to_withdraw:
+            with suppress(OwnerUnreachableError):
+                await self._peers.withdraw(owner, withdrawal)
 
     async def hang_up(self, call_id: str, reason: str) -> bool:
         """End a call, wherever it lives. False if nobody has it; raises OwnerUnreachableError."""
@@ -302,7 +343,8 @@ class Calls:
 
     @asynccontextmanager
     async def attach(self, call_id: str, controller: Controller) -> AsyncIterator[Attachment]:
-        """Attach a controller to a call, wherever it lives. Raises CallNotFoundError and OwnerUnreachableError."""
+        """Attach a controller to a call, wherever it lives. Raises CallNotFoundError, TooManyControllersError and
+        OwnerUnreachableError."""
         owner = await self._owner(call_id)
         attached = (
             self._own.attach(call_id, controller) if owner is None else self._peers.attach(owner, call_id, controller)
@@ -376,8 +418,9 @@ class _HubAttachment:
 
 
 def holder_of(context: RequestContext) -> str:
-    """Whom a call that never connects is charged to. Behind a loopback address there may be everybody: a proxy."""
+    """Whom templates, and calls that never connect, are charged to: the credential, or else what one subscriber has of
+    addresses. Behind a loopback address there may be everybody: a proxy."""
     if context.holder:
         return context.holder
     address = context.origin.address or context.client_host
-    return "" if is_loopback(address) else address
+    return "" if is_loopback(address) else source_prefix(address)

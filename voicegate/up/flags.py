@@ -68,6 +68,7 @@ def _add_transceiver_flags(parser: argparse.ArgumentParser) -> None:
     _flag(parser, "--agent", "parrot", "who answers: echo, parrot, module:function, or a backend's wss:// URL", "NAME")
     _flag(parser, "--max-call", "3600", "longest duration of a call", "SECONDS")
     _flag(parser, "--idle", "0", "ends a call in which nobody has said anything for so long; 0 never does", "SECONDS")
+    _flag(parser, "--early-events", "off", "on sends a browser events before it has opened their channel", "on|off")
     _flag(parser, "--certificate", None, "DTLS certificate and key of the cluster (PEM), else a fresh one", "FILE")
     _flag(parser, "--tls-cert", None, "certificate chain for https and wss (PEM)", "FILE")
     _flag(parser, "--tls-key", None, "its private key (PEM)", "FILE")

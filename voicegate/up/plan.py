@@ -100,6 +100,7 @@ class TransceiverPlan:
     trusted_proxies: str
     max_call_s: float
     idle_limit_s: float | None
+    early_events: bool
     relays: tuple[tuple[str, int], ...]
     agent: str
     certificate_pem: str
@@ -278,6 +279,7 @@ def _plan_transceivers(  # noqa: PLR0913, PLR0917 - what differs between the two
         trusted_proxies=words.trusted_proxies,
         max_call_s=parse_seconds(words.max_call, "--max-call"),
         idle_limit_s=parse_seconds(words.idle, "--idle") or None,
+        early_events=parse_switch(words.early_events, "--early-events"),
         relays=relays,
         agent=words.agent,
         certificate_pem=read_certificate(words.certificate),

@@ -88,6 +88,7 @@ async def serve(control: ControlChannel) -> None:
         await nursery.start(partial(signaling.serve, control.sockets["signal"], tls=tls))
         await nursery.start(partial(http.serve, control.sockets["http"], tls=tls))
         await nursery.start(internal.serve, control.sockets["peer"])
+        nursery.start_soon(calls.run)
         keep_collector_off(LITTLE_AT_A_TIME)
         control.ready()
         await control.stop_requested.wait()

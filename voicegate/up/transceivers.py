@@ -107,6 +107,7 @@ class Region:
                     trusted_proxies=plan.trusted_proxies,
                     max_call_s=plan.max_call_s,
                     idle_limit_s=plan.idle_limit_s,
+                    early_events=plan.early_events,
                 )
             )
         first = next((each for each in ingresses if each["name"] == default), ingresses[0])

@@ -1,4 +1,4 @@
-"""Chromium, headless, calls a server: `python -m tests.interop.peers.browser_peer`
+"""A browser, headless, calls a server: `python -m tests.interop.peers.browser_peer [--browser firefox]`
 
 --page URL    opens our page, presses Talk, and at the end Hang up
 --url URL     makes a bare RTCPeerConnection that posts its offer to URL (…/v1/realtime/calls)
@@ -13,15 +13,23 @@ from __future__ import annotations
 
 import argparse
 import base64
+import json
 import shutil
 import sys
 import urllib.parse
 import wave
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeAlias
 
-from playwright.sync_api import ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import ConsoleMessage, sync_playwright
+from playwright.sync_api import Page as ChromiumPage
 
-from tests.interop.peers.exchange import SAMPLE_RATE, report
+from tests.interop.peers.exchange import INSTRUCTIONS, SAMPLE_RATE, report
+from tests.interop.peers.firefox import FirefoxPage, firefox
+
+Page: TypeAlias = ChromiumPage | FirefoxPage
 
 HERE = Path(__file__).parent
 SDK = Path(sys.prefix, "npm", "package", "dist", "bundle", "openai-realtime-agents.umd.js")  # from tools/setup.py
@@ -50,7 +58,8 @@ def main() -> None:
     target.add_argument("--sdk", help="the same, for the SDK")
     target.add_argument("--setup", help="the same, for a call with a data channel that measures how it comes about")
     parser.add_argument("--negotiated", action="store_true", help="tell --setup's channel by ?dcid= and not in it")
-    parser.add_argument("--flag", action="append", default=[], help="one more flag for Chromium")
+    parser.add_argument("--browser", choices=BROWSERS, default="chromium")
+    parser.add_argument("--flag", action="append", default=[], help="one more flag for Chromium; Firefox: NAME=JSON")
     parser.add_argument("--api-key", default="ek_none_needed", help="what the SDK authenticates with")
     parser.add_argument("--interrupt-at", type=float, help="call the SDK's interrupt() after so many seconds")
     parser.add_argument("--play", type=Path, help="48 kHz mono WAV to speak, once (default: a beep every second)")
@@ -58,16 +67,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0, help="length of the call")
     arguments = parser.parse_args()
 
-    microphone = [f"--use-file-for-fake-audio-capture={arguments.play}%noloop"] if arguments.play else []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), headless=True, args=[*FLAGS, *microphone, *arguments.flag]
-        )
-        page = browser.new_page(bypass_csp=True)
-        page.add_init_script(path=HERE / "ears.js")
-        console: list[str] = []
-        page.on("console", lambda message: console.append(describe(message)))
-        page.on("pageerror", lambda error: console.append(f"uncaught: {error.message}"))
+    console: list[str] = []
+    with BROWSERS[arguments.browser](arguments.flag, arguments.play, console) as page:
+        page.add_init_script((HERE / "ears.js").read_text(encoding="utf-8"))
         if arguments.page:
             values = talk_on_our_page(page, arguments.page, arguments.seconds)
         elif arguments.sdk:
@@ -78,20 +80,50 @@ def main() -> None:
             values = call(page, arguments.url, arguments.seconds)
         if arguments.record:
             write_stereo(arguments.record, base64.b64decode(page.evaluate("ears.recording()")))
-        browser.close()
     report(**values, console=console)
+
+
+@contextmanager
+def open_chromium(flags: list[str], play: Path | None, console: list[str]) -> Iterator[Page]:
+    microphone = [f"--use-file-for-fake-audio-capture={play}%noloop"] if play else []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), headless=True, args=[*FLAGS, *microphone, *flags]
+        )
+        page = browser.new_page(bypass_csp=True)
+        page.on("console", lambda message: console.append(describe(message)))
+        page.on("pageerror", lambda error: console.append(f"uncaught: {error.message}"))
+        yield page
+        browser.close()
+
+
+@contextmanager
+def open_firefox(flags: list[str], play: Path | None, console: list[str]) -> Iterator[Page]:
+    preferences = {name: json.loads(value) for name, _, value in (flag.partition("=") for flag in flags)}
+    with firefox(preferences, bypass_csp=True) as page:
+        page.console = console
+        if play:
+            wav = base64.b64encode(play.read_bytes()).decode()
+            page.add_init_script(f"const wav = '{wav}'; {(HERE / 'microphone.js').read_text(encoding='utf-8')}")
+        page.add_init_script((HERE / "firefox_ears.js").read_text(encoding="utf-8"))
+        yield page
+
+
+BROWSERS = {"chromium": open_chromium, "firefox": open_firefox}
 
 
 def talk_on_our_page(page: Page, url: str, seconds: float) -> dict[str, object]:
     """As a person does it: press, talk and listen, press again. The report says what the page showed meanwhile."""
-    page.add_init_script(path=HERE / "witness.js")
+    page.add_init_script((HERE / "witness.js").read_text(encoding="utf-8"))
     page.goto(url)
     page.click("#talk")
     page.wait_for_timeout(seconds * 1000)
     values: dict[str, object] = page.evaluate("ears.statistics()")
     values["line"] = {name: page.inner_text(f"#{name}") for name in ("rtt", "jitter", "loss")}
-    for row in page.query_selector_all("#timeline [data-step]"):
-        values[f"{row.get_attribute('data-step')}_ms"] = float(row.get_attribute("data-ms") or "nan")
+    steps: list[tuple[str, str]] = page.evaluate(
+        "[...document.querySelectorAll('#timeline [data-step]')].map(({ dataset }) => [dataset.step, dataset.ms])"
+    )
+    values |= {f"{step}_ms": float(ms or "nan") for step, ms in steps}
     page.click("#talk")
     return values | {"shown": page.evaluate("witness"), "headline": page.inner_text("#headline")}
 
@@ -99,8 +131,10 @@ def talk_on_our_page(page: Page, url: str, seconds: float) -> dict[str, object]:
 def call(page: Page, url: str, seconds: float) -> dict[str, object]:
     """From a page of the same origin, so that no cross-origin rule has a say."""
     page.goto(urllib.parse.urljoin(url, "/live"))
-    values: dict[str, object] = page.evaluate((HERE / "call.js").read_text(encoding="utf-8"), url)
+    parameters = {"url": url, "instructions": INSTRUCTIONS}
+    page.evaluate((HERE / "call.js").read_text(encoding="utf-8"), parameters)
     page.wait_for_timeout(seconds * 1000)
+    values: dict[str, object] = page.evaluate("window.seen")
     values |= page.evaluate("ears.statistics()")
     return values
 
@@ -114,7 +148,7 @@ def measure_setup(page: Page, url: str, *, negotiated: bool) -> dict[str, object
 
 def use_sdk(page: Page, arguments: argparse.Namespace) -> dict[str, object]:
     page.goto(urllib.parse.urljoin(arguments.sdk, "/live"))
-    page.add_script_tag(path=SDK)
+    page.add_script_tag(content=SDK.read_text(encoding="utf-8"))
     at = arguments.interrupt_at
     parameters = {
         "url": arguments.sdk,

@@ -1,13 +1,15 @@
 // Injected before a page's own script: records what its microphone gave (left) and what it was played (right).
-// Both pass through one audio context, so the two sides of the conversation share one clock.
+// Both pass through one audio context, so the two sides of the conversation share one clock. (Where firefox_ears.js came
+// before, it records, and knows when each side began.)
 (() => {
+  if (!navigator.mediaDevices) return; // about:blank
   const sides = { microphone: 0, speaker: 1 };
   const connections = [];
   const blocks = [];
   let merger;
   let failure;
 
-  async function listenTo(track, side) {
+  async function listenTogether(track, side) {
     const stream = new MediaStream([track]);
     merger ??= startRecording();
     const { context, node } = await merger;
@@ -41,6 +43,15 @@
     return { context, node };
   }
 
+  function samplesTogether() {
+    // Not to be taken for silence.
+    if (failure) throw new Error(`the recorder failed: ${failure}`);
+    if (!blocks.length) throw new Error('the recorder never ran');
+    return [0, 1].map((side) => blocks.flatMap((block) => [...block[side]]));
+  }
+
+  const { listenTo, samples } = window.apart ?? { listenTo: listenTogether, samples: samplesTogether };
+
   const openMicrophone = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
   navigator.mediaDevices.getUserMedia = async (constraints) => {
     const stream = await openMicrophone(constraints);
@@ -58,19 +69,14 @@
 
   window.ears = {
     // 16 bit stereo, base64: a page hands results to its driver as text.
-    recording() {
-      // Not to be taken for silence.
-      if (failure) throw new Error(`the recorder failed: ${failure}`);
-      if (!blocks.length) throw new Error('the recorder never ran');
-      const samples = new Int16Array(blocks.reduce((length, [left]) => length + 2 * left.length, 0));
-      let position = 0;
-      for (const [left, right] of blocks) {
-        for (let i = 0; i < left.length; i++) {
-          samples[position++] = Math.max(-1, Math.min(1, left[i])) * 32767;
-          samples[position++] = Math.max(-1, Math.min(1, right[i])) * 32767;
-        }
+    async recording() {
+      const [left, right] = await samples();
+      const stereo = new Int16Array(2 * left.length);
+      for (let i = 0; i < left.length; i++) {
+        stereo[2 * i] = Math.max(-1, Math.min(1, left[i])) * 32767;
+        stereo[2 * i + 1] = Math.max(-1, Math.min(1, right[i])) * 32767;
       }
-      const bytes = new Uint8Array(samples.buffer);
+      const bytes = new Uint8Array(stereo.buffer);
       let text = '';
       for (let i = 0; i < bytes.length; i += 32768) text += String.fromCharCode(...bytes.subarray(i, i + 32768));
       return btoa(text);

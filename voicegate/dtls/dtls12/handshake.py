@@ -43,8 +43,12 @@ class Handshake12(Handshake):
     def check_hello_extensions(self, extensions: dict[int, bytes]) -> None:
         """What a hello of either side must and must not say. Raises `DtlsError`."""
         # RFC 7627 §5.2, §5.3: without the extension the session could be a man in the middle's.
-        if ExtensionType.EXTENDED_MASTER_SECRET not in extensions:
+        extended_master_secret = extensions.get(ExtensionType.EXTENDED_MASTER_SECRET)
+        if extended_master_secret is None:
             raise DtlsError(DtlsReason.MISSING_EXTENDED_MASTER_SECRET, "the hello does not have it")
+        # RFC 7627 §5.1: there is nothing in it.
+        if extended_master_secret:
+            raise DtlsError(DtlsReason.MALFORMED, f"extended_master_secret of {len(extended_master_secret)} bytes")
         # RFC 5746 §3.4, §3.6: on a first handshake the content is empty. A peer without the extension is accepted: the
         # attack needs a renegotiation, and we never take part in one.
         renegotiation_info = extensions.get(ExtensionType.RENEGOTIATION_INFO)

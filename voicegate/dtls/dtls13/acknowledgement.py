@@ -9,13 +9,15 @@ places, and browsers rely on all of them:
    just what was lost, and does not have to wait for its timer.
 """
 
+import struct
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from voicegate.dtls.errors import DtlsError, DtlsReason
 from voicegate.dtls.limits import MAXIMUM_ACKNOWLEDGED_RECORDS, MAXIMUM_TIMEOUT_S
 from voicegate.dtls.wire import Reader, vector
 
-_NUMBER_BYTES = 16
+_NUMBER = struct.Struct("!QQ")
 
 
 class RecordNumber(NamedTuple):
@@ -35,18 +37,15 @@ class Acknowledgement:
     def parse(cls, payload: bytes) -> "Acknowledgement":
         """Read the content; raises `DtlsError`."""
         reader = Reader(payload)
-        halves = reader.unsigned_vector(2, 8)
+        content = reader.vector(2)
         reader.end()
-        return cls([RecordNumber(*pair) for pair in zip(halves[::2], halves[1::2], strict=False)])
+        if len(content) % _NUMBER.size:
+            raise DtlsError(DtlsReason.MALFORMED, f"{len(content)} bytes of record numbers")
+        return cls([RecordNumber(*pair) for pair in _NUMBER.iter_unpack(content)])
 
     def serialize(self) -> bytes:
         """The content."""
-        return vector(
-            2,
-            b"".join(
-                number.epoch.to_bytes(8, "big") + number.sequence_number.to_bytes(8, "big") for number in self.numbers
-            ),
-        )
+        return vector(2, b"".join(_NUMBER.pack(*number) for number in self.numbers))
 
 
 @dataclass(slots=True)
@@ -76,7 +75,7 @@ class ReceivedRecords:
         """
         self._interval_s = min(2 * self._interval_s, MAXIMUM_TIMEOUT_S)
         self.deadline = now + self._interval_s if again else None
-        newest = list(self._numbers)[-max((room - 2) // _NUMBER_BYTES, 1) :]
+        newest = list(self._numbers)[-max((room - 2) // _NUMBER.size, 1) :]
         return Acknowledgement(sorted(newest)).serialize()
 
     def clear(self) -> None:

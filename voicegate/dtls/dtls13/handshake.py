@@ -57,10 +57,16 @@ class Handshake13(Handshake):
         self._owed_update: bool | None = None
 
     @property
-    def read_epoch(self) -> int:
-        """The epoch that the peer's next message has to come in."""
+    def read_epochs(self) -> tuple[int, ...]:
+        """The epochs that the peer's next message may come in.
+
+        RFC 9147 §8: until its KeyUpdate is acknowledged a sender goes on with the old keys, so after the handshake what
+        comes behind that message may come in either epoch.
+        """
         epoch = self.table.epoch(self.state)
-        return self._read_epoch if epoch is None else epoch
+        if epoch is not None:
+            return (epoch,)
+        return tuple(range(max(DATA_EPOCH, self._read_epoch - 1), self._read_epoch + 1))
 
     # Transcript -------------------------------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ class CertificateMessage:
         reader.end()
         certificates = []
         while chain.remaining:
-            certificates.append(chain.vector(3))
+            certificates.append(chain.vector(3, minimum=1))
         return cls(certificates)
 
     def serialize(self) -> bytes:

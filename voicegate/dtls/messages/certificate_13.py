@@ -26,7 +26,7 @@ class CertificateMessage13:
         reader.end()
         certificates = []
         while chain.remaining:
-            certificates.append(chain.vector(3))
+            certificates.append(chain.vector(3, minimum=1))
             parse_extension_list(chain)
         return cls(certificates, context)
 

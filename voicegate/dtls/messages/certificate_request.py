@@ -30,7 +30,7 @@ class CertificateRequest:
         reader.end()
         authorities = []
         while names.remaining:
-            authorities.append(names.vector(2))
+            authorities.append(names.vector(2, minimum=1))
         return cls(certificate_types, signature_algorithms, authorities)
 
     def serialize(self) -> bytes:

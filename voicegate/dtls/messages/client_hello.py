@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from voicegate.dtls.code_points import DTLS_1_2, HandshakeType
+from voicegate.dtls.limits import MAXIMUM_SESSION_ID_BYTES
 from voicegate.dtls.messages.extensions import parse_extensions, serialize_extensions
 from voicegate.dtls.wire import Reader, unsigned_vector, vector
 
@@ -28,7 +29,7 @@ class ClientHello:
         reader = Reader(body)
         version = reader.unsigned(2)
         random = reader.take(32)
-        session_id = reader.vector(1)
+        session_id = reader.vector(1, maximum=MAXIMUM_SESSION_ID_BYTES)
         cookie = reader.vector(1)
         cipher_suites = reader.unsigned_vector(2, 2)
         compression_methods = reader.unsigned_vector(1, 1)

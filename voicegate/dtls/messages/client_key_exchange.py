@@ -19,7 +19,7 @@ class ClientKeyExchange:
     def parse(cls, body: bytes) -> "ClientKeyExchange":
         """Read the body; raises `DtlsError`."""
         reader = Reader(body)
-        public = reader.vector(1)
+        public = reader.vector(1, minimum=1)
         reader.end()
         return cls(public)
 

@@ -129,7 +129,7 @@ class KeyShareEntry:
     @classmethod
     def read(cls, reader: Reader) -> "KeyShareEntry":
         """One of several. Raises `DtlsError`."""
-        return cls(group=reader.unsigned(2), public=reader.vector(2))
+        return cls(group=reader.unsigned(2), public=reader.vector(2, minimum=1))
 
     def serialize(self) -> bytes:
         """The extension's content in a ServerHello, and an item of it in a ClientHello."""
@@ -165,7 +165,7 @@ def serialize_requested_group(group: int) -> bytes:
 def parse_cookie(content: bytes) -> bytes:
     """RFC 8446 §4.2.2. Raises `DtlsError`."""
     reader = Reader(content)
-    cookie = reader.vector(2)
+    cookie = reader.vector(2, minimum=1)
     reader.end()
     return cookie
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from voicegate.dtls.code_points import DTLS_1_2, HandshakeType
+from voicegate.dtls.limits import MAXIMUM_SESSION_ID_BYTES
 from voicegate.dtls.messages.extensions import parse_extensions, serialize_extensions
 from voicegate.dtls.wire import Reader, vector
 
@@ -31,7 +32,7 @@ class ServerHello:
         reader = Reader(body)
         version = reader.unsigned(2)
         random = reader.take(32)
-        session_id = reader.vector(1)
+        session_id = reader.vector(1, maximum=MAXIMUM_SESSION_ID_BYTES)
         cipher_suite = reader.unsigned(2)
         compression_method = reader.unsigned(1)
         extensions = parse_extensions(reader)

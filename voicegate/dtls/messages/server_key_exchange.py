@@ -29,7 +29,7 @@ class ServerKeyExchange:
         if (curve_type := reader.unsigned(1)) != _NAMED_CURVE:
             raise DtlsError(DtlsReason.ILLEGAL_PARAMETER, f"curve type {curve_type}")
         group = reader.unsigned(2)
-        public = reader.vector(1)
+        public = reader.vector(1, minimum=1)
         scheme = reader.unsigned(2)
         signature = reader.vector(2)
         reader.end()

@@ -26,10 +26,13 @@ export async function certificate() {
 }
 
 // The connection of a call, or of a sample. Both have the same sections in the same order, or no template would fit.
-export function openConnection(certificate, { track = null, stream = null, events = true }) {
+// With an id for the channel of events, which the server is told, nothing needs to be said in it: it works from the first
+// moment on. Without one (null) the channel tells its name, and the server's first event comes a round trip later.
+export function openConnection(certificate, { track = null, stream = null, events = true, eventsId = null }) {
   const connection = new RTCPeerConnection({ certificates: [certificate], bundlePolicy: "max-bundle" });
   const { sender, receiver } = connection.addTransceiver(track ?? "audio", { streams: stream ? [stream] : [] });
-  const channel = events ? connection.createDataChannel("oai-events") : null;
+  const agreed = eventsId === null ? {} : { negotiated: true, id: eventsId };
+  const channel = events ? connection.createDataChannel("oai-events", agreed) : null;
   return { connection, sender, receiver, channel };
 }
 

@@ -74,13 +74,15 @@ export class HttpSignaling {
   #url;
   #apiKey;
   #session;
+  #eventsId;
   #callUrl = null;
   #hasHungUp = false;
 
-  constructor({ url, apiKey, session }) {
+  constructor({ url, apiKey, session, eventsId }) {
     this.#url = url;
     this.#apiKey = apiKey;
     this.#session = session;
+    this.#eventsId = eventsId;
   }
 
   async open() {}
@@ -88,6 +90,7 @@ export class HttpSignaling {
   // `template` is the ufrag of the one that was applied; `isCompleted` says that the call is the one it began.
   async offer(sdp, template = null) {
     const url = new URL(this.#url, location.href);
+    if (this.#eventsId !== null) url.searchParams.set("dcid", this.#eventsId);
     if (template) url.searchParams.set("template", template);
     const response = await post(url, { apiKey: this.#apiKey, ...this.#describe(sdp) });
     const path = response.headers.get("Location");
@@ -127,12 +130,14 @@ export class WebSocketSignaling {
   trickles = true;
   #url;
   #handlers;
+  #eventsId;
   #socket = null;
   #answered = null; // resolve and reject of the offer that waits
 
-  constructor({ url, handlers }) {
+  constructor({ url, handlers, eventsId }) {
     this.#url = url;
     this.#handlers = handlers;
+    this.#eventsId = eventsId;
   }
 
   get isOpen() {
@@ -165,7 +170,7 @@ export class WebSocketSignaling {
       this.#socket.onmessage = ({ data }) => this.#receive(data);
       // `wasClean` is false when the connection was lost rather than closed.
       this.#socket.onclose = ({ wasClean }) => this.#handlers.closed({ clean: wasClean });
-      this.#send({ type: "offer", sdp });
+      this.#send({ type: "offer", sdp, dcid: this.#eventsId ?? undefined });
     });
   }
 

@@ -54,6 +54,9 @@ export interface ConnectOptions extends Omit<PrepareOptions, "url"> {
   signaling?: "http" | "websocket";
   /** A stream that stays yours, or constraints beside echo cancellation, noise suppression and gain control. */
   microphone?: MediaStream | MediaTrackConstraints;
+  /** The id of the data channel for events, which the server is told as `dcid`: its first event comes a round trip sooner.
+   * `null` for a server that does not know `dcid`, and would never send any. Default: 0. */
+  eventsId?: number | null;
   /** Begin with the template that `prepare` has fetched; without one, the ordinary way. */
   instant?: boolean;
   /** Where the agent is heard. Default: an element of our own. `null`: nowhere; listen to `stream`. */
@@ -120,9 +123,19 @@ export class Call extends EventTarget {
     listener: (this: Call, event: CallEvents[Name]) => unknown,
     options?: boolean | AddEventListenerOptions,
   ): void;
+  addEventListener(
+    type: string,
+    listener: EventListenerOrEventListenerObject | null,
+    options?: boolean | AddEventListenerOptions,
+  ): void;
   removeEventListener<Name extends keyof CallEvents>(
     type: Name,
     listener: (this: Call, event: CallEvents[Name]) => unknown,
+    options?: boolean | EventListenerOptions,
+  ): void;
+  removeEventListener(
+    type: string,
+    listener: EventListenerOrEventListenerObject | null,
     options?: boolean | EventListenerOptions,
   ): void;
 }

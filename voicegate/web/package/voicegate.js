@@ -85,7 +85,8 @@ export class Call extends EventTarget {
   // See voicegate.d.ts for the options.
   constructor(options) {
     super();
-    this.#options = { events: true, signaling: "http", ...options };
+    this.#options = { events: true, eventsId: 0, signaling: "http", ...options };
+    if (!this.#options.events) this.#options.eventsId = null;
     this.#playback = options.playback === undefined ? new Audio() : options.playback;
     this.#opening.promise.catch(() => {}); // whoever listens to `ended` need not wait for it
   }
@@ -185,6 +186,7 @@ export class Call extends EventTarget {
       track: this.#track,
       stream: this.#microphone,
       events: this.#options.events,
+      eventsId: this.#options.eventsId,
     });
     if (this.#hasEnded) return connection.close();
     this.#connection = connection;
@@ -209,12 +211,15 @@ export class Call extends EventTarget {
 
   // As a provisional answer, because a final one may follow that: it confirms what has begun, or replaces ufrag, password
   // and candidates, and ICE begins again on the same connection. So a stale template costs one interval between checks.
+  // Firefox knows no provisional answers and takes it as the final one: a stale template costs it another connection.
   async #applyTemplate(connection, { answer }) {
-    try {
-      await connection.setRemoteDescription({ type: "pranswer", sdp: answer });
-      this.#mark("template");
-    } catch {
-      // It does not fit this offer. The answer will.
+    for (const type of ["pranswer", "answer"]) {
+      try {
+        await connection.setRemoteDescription({ type, sdp: answer });
+        return this.#mark("template");
+      } catch {
+        // It does not fit this offer. The answer will.
+      }
     }
   }
 
@@ -223,10 +228,12 @@ export class Call extends EventTarget {
     this.#isAnswered = true;
     this.callId = callId;
     this.#mark("answer");
+    const isTaken = connection.signalingState === "stable"; // the template was, as the final answer
     const hasBegun = ["connected", "completed"].includes(connection.iceConnectionState);
     // Somebody else has completed our template, and a browser does not leave a path that has worked.
-    if (this.#usesTemplate && !isCompleted && hasBegun) return this.#beginAgain();
+    if (!isCompleted && (isTaken || (this.#usesTemplate && hasBegun))) return this.#beginAgain();
     this.#usesTemplate &&= !isCompleted;
+    if (isTaken) return;
     try {
       await connection.setRemoteDescription({ type: "answer", sdp });
     } catch (error) {

@@ -114,6 +114,7 @@ const ENDS = {
   "consent expired": "Nothing came through from your side for half a minute.",
   "never connected": "No audio path was found: the network in between may block UDP.",
   "handshake failed": "The secure handshake failed.",
+  "nothing in common": "This browser and the server know no cipher or profile in common.",
   "dtls closed": "The other side closed the line.",
   shutdown: "The server is shutting down.",
 };
