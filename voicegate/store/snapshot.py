@@ -34,10 +34,13 @@ log = logging.getLogger(__name__)
 
 
 class RegistryReader:
-    """A relay's view of the registry in Redis. `clusters` are those whose slots it knows."""
+    """A relay's view of the registry in Redis. `clusters` are those whose slots it knows; `clock` gives seconds."""
 
-    def __init__(self, url: str, keys: Keys, clusters: tuple[int, ...]) -> None:
+    def __init__(
+        self, url: str, keys: Keys, clusters: tuple[int, ...], clock: Callable[[], float] = trio.current_time
+    ) -> None:
         self._link = RedisLink(url)
+        self._clock = clock
         self._keys = keys
         self._current: int | None = None
         self._announced: RelayRecord | None = None
@@ -99,7 +102,7 @@ class RegistryReader:
             relay = open_relay_untrusted(value, self._keys, ingress) if value else None
             if relay is not None:
                 relays[ingress] = relay[0]
-        now = trio.current_time()
+        now = self._clock()
         _remember(self._transceivers, self._transceivers_missing, transceivers, now)
         _remember(self._relays, self._relays_missing, relays, now)
         # A transceiver that came back with other slots is not to be found under the old ones as well.
