@@ -6,6 +6,7 @@ round trips that are counted here.
 
 from __future__ import annotations
 
+import random
 from typing import TYPE_CHECKING
 
 import pytest
@@ -179,8 +180,6 @@ async def test_nothing_but_silence_before_the_certificate_and_not_at_once(
 
 @pytest.mark.parametrize("seed", range(12))
 async def test_any_loss_is_survived(autojump_clock: trio.testing.MockClock, open_house: OpenHouse, seed: int) -> None:
-    import random  # noqa: PLC0415
-
     dice = random.Random(seed)
     async with open_house(silent) as house:
         house.line.lost = lambda data: dice.random() < 0.3
@@ -254,8 +253,6 @@ async def test_round_trips_with_a_loss_of_15_percent(  # noqa: PLR0913, PLR0917 
     event: float,
 ) -> None:
     """Of sixty calls, the third slowest: each loss costs round trips, and no timer of a second or a half."""
-    import random  # noqa: PLC0415
-
     reached: list[dict[str, float]] = []
     for seed in range(60):
         dice = random.Random(seed)

@@ -478,7 +478,7 @@ def test_the_package_is_of_this_version_and_has_what_it_names() -> None:
 
 def test_npm_packs_all_of_it() -> None:
     if shutil.which("npm") is None:
-        pytest.skip("npm is not installed")
+        pytest.fail("npm is not installed: tools/setup.py does it")
     command = ["npm", "pack", "--dry-run", "--json", "--offline"]
     packed = json.loads(subprocess.run(command, cwd=PACKAGE, capture_output=True, check=True).stdout)  # noqa: S603
     [listed] = packed.values() if isinstance(packed, dict) else packed

@@ -39,7 +39,7 @@ def complaints(folder: Path) -> list[tuple[str, int]]:
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     if shutil.which("node") is None or not COMPILER.exists():
-        pytest.skip("TypeScript is not installed: tools/setup.py does it")
+        pytest.fail("TypeScript is not installed: tools/setup.py does it")
     for source in SOURCES.iterdir():
         shutil.copy(source, tmp_path)
     shutil.copytree(PACKAGE, tmp_path / "node_modules" / "voicegate")
