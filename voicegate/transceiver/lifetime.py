@@ -12,13 +12,11 @@ from math import inf
 from voicegate.agents import Call
 from voicegate.rtp import RtpPacket, audio_level
 from voicegate.transceiver.ends import EndReason
+from voicegate.transceiver.limits import UNSEEN_SHARE
 
 SILENT_PAYLOAD_OCTETS = 40
 """A frame of Opus silence has 3 to 31 octets, one of speech more than these, which are 16 kbit/s. (One of G.711 always
 has more: without the sender's opinion such a call is never idle.)"""
-
-UNSEEN_SHARE = 0.01
-"""After a sign of life no packet is looked at for this share of the limit, by which an idle call may end too early."""
 
 
 class Lifetime:

@@ -89,3 +89,6 @@ lifetime of one (that is their pace); the rest is for offers that come before th
 MAX_HELD_MEDIA = 25
 """Packets of audio kept for a session whose offer is late: half a second. Who speaks longer into a session that may
 never be theirs is heard from then on."""
+
+UNSEEN_SHARE = 0.01
+"""After a sign of life no packet is looked at for this share of the limit, by which an idle call may end too early."""
