@@ -34,8 +34,7 @@ from typing import Any
 import trio
 
 from bench.machine import describe
-from bench.processes import STOP_LIMIT_S, Program, running
-from bench.relay_forwarders import free_port
+from bench.processes import STOP_LIMIT_S, Program, free_port, running
 from voicegate.client import ClientCall, connect
 
 SPEAKING, SILENT = "bench.faults_agent:speaking", "echo"

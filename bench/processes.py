@@ -1,14 +1,35 @@
 """Programs under measurement: started, asked where they listen, ended politely. All of them talk JSON lines."""
 
 import json
+import random
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 STOP_LIMIT_S = 15.0
+
+LOWEST_FREE_PORT = 10_000
+"""Below it are the ports that services are known by."""
+
+
+def free_port() -> int:
+    """A port of loopback that nobody has, for UDP and for TCP. It is below those that the system hands out by itself,
+    so a socket that is opened meanwhile, of whatever process, does not get it before whom it is meant for does."""
+    handed_out_from = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()[0])
+    for port in random.sample(range(LOWEST_FREE_PORT, handed_out_from), 100):
+        try:
+            with ExitStack() as stack:
+                for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+                    stack.enter_context(socket.socket(type=kind)).bind(("127.0.0.1", port))
+        except OSError:
+            continue
+        return port
+    raise ProgramFailedError("no port is free")
 
 
 @dataclass(slots=True)

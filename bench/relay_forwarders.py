@@ -28,7 +28,7 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.processes import ProgramFailedError, running
+from bench.processes import ProgramFailedError, free_port, running
 from bench.turn import channel_header, open_channel
 from voicegate.ice import StunMessage
 from voicegate.routing import (
@@ -90,12 +90,6 @@ def bound_socket() -> socket.socket:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_OCTETS)
     sock.bind((LOOPBACK, 0))
     return sock
-
-
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with bound_socket() as sock:
-        return int(sock.getsockname()[1])
 
 
 def build(folder: Path) -> tuple[str, dict[str, Start]]:

@@ -18,7 +18,6 @@
 import argparse
 import json
 import os
-import socket
 import sys
 import tempfile
 import time
@@ -30,7 +29,7 @@ from statistics import median
 from typing import Any
 
 from bench.machine import describe
-from bench.processes import aiortc_server, voicegate_up
+from bench.processes import aiortc_server, free_port, voicegate_up
 from bench.setup_callers import CALLS_PATH, VARIANTS, CallTimes, NotThereError, Place, Variant
 from bench.setup_capacity import measure_capacity, print_capacity
 from bench.setup_line import Line, delay_line, open_front
@@ -91,7 +90,7 @@ class Installation:
 @contextmanager
 def voicegate_behind_a_line(line: Line, folder: Path) -> Iterator[str]:
     """Our server, advertised as the line's front; yields its URL through the line."""
-    relay_port, http_port = free_port(socket.SOCK_DGRAM), free_port(socket.SOCK_STREAM)
+    relay_port, http_port = free_port(), free_port()
     advertised = f"127.0.0.1:{open_front(line.control, 'udp', relay_port)}"
     ports = ("--relay-port", str(relay_port), "--http-port", str(http_port), "--advertise", advertised)
     os.environ["BENCH_SETUP_FOLDER"] = str(folder)
@@ -105,14 +104,6 @@ def aiortc_behind_a_line(line: Line, folder: Path) -> Iterator[str]:
     with aiortc_server("--tone", "--witness", str(folder)) as server:
         port = int(server.said["url"].rpartition(":")[2].partition("/")[0])
         yield f"http://127.0.0.1:{open_front(line.control, 'tcp', port)}{CALLS_PATH}"
-
-
-def free_port(kind: socket.SocketKind) -> int:
-    """A port that nobody has."""
-    with socket.socket(type=kind) as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 def measure(variant: Variant, cells: list[tuple[float, float]], rounds: int) -> Iterator[Result]:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.up.programs import PATIENCE_S, Programs, free_port, programs_in
+from bench.processes import free_port
+from tests.up.programs import PATIENCE_S, Programs, programs_in
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ import pytest
 import trio
 
 import voicegate.client
-from tests.up.programs import PATIENCE_S, Programs, call, caller, fetch, free_port, metric, wait_until
+from bench.processes import free_port
+from tests.up.programs import PATIENCE_S, Programs, call, caller, fetch, metric, wait_until
 from voicegate.cli import main
 
 ADMIN = ("--admin", "127.0.0.1:0")

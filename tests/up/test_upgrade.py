@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.up.programs import Programs, call, caller, fetch, free_port, metric, wait_until
+from bench.processes import free_port
+from tests.up.programs import Programs, call, caller, fetch, metric, wait_until
 
 
 @pytest.mark.parametrize("registry", ["file", "Redis"])

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.up.programs import Programs, call, caller, fetch, free_port, is_alive, metric, wait_until
+from bench.processes import free_port
+from tests.up.programs import Programs, call, caller, fetch, is_alive, metric, wait_until
 
 ADMIN = ("--admin", "127.0.0.1:0")
 
