@@ -74,7 +74,10 @@ MAXIMUM_CONTROL_CHUNKS = 64
 # Chunks in one packet that we look at: 1160 bytes hold 288 empty ones.
 MAXIMUM_CHUNKS_IN_PACKET = 300
 
-# Streams in one reset request; more are asked for in the next.
+# Causes of the peer's ABORT that we pass on: an honest one has one, and 1160 bytes hold 287.
+MAXIMUM_CAUSES_TOLD = 4
+
+# Streams in one reset request, if they fit into a packet; more are asked for in the next.
 MAXIMUM_STREAMS_IN_RESET = 256
 
 # RFC 9260 §16: Association.Max.Retrans. Max.Init.Retransmits is 8 there; our first repeats are quick, and half a minute

@@ -140,13 +140,13 @@ class Reassembly:
 
     def skip_to(self, tsn: int, streams: list[tuple[int, int]]) -> None:
         """RFC 3758 §3.6: nothing up to `tsn` will come any more; on each stream, go on behind its sequence number."""
+        if self._skipped_to is None or self._skipped_to < tsn:
+            self._skipped_to = tsn
         for run in [run for run in self._by_first.values() if run.first <= tsn]:
             # A message whose pieces reach the new point without a hole may still go on behind it.
             if not run.begins or run.last < tsn:
                 self._drop(run)
-                self._skipped_to = max(tsn, run.last)
-        if self._skipped_to is None or self._skipped_to < tsn:
-            self._skipped_to = tsn
+                self._skipped_to = max(self._skipped_to, run.last)
         orphan = self._by_first.get(self._skipped_to + 1)
         if orphan is not None and not orphan.begins:
             self._drop(orphan)

@@ -6,12 +6,21 @@ everything that it sent before has arrived; until then the answer is *in progres
 
 from collections import deque
 
-from voicegate.sctp.chunks import OtherRequest, OutgoingReset, ResetResponse, ResetResult
+from voicegate.sctp.chunks import (
+    RESET_REQUEST_BYTES,
+    RESET_STREAM_BYTES,
+    OtherRequest,
+    OutgoingReset,
+    ResetResponse,
+    ResetResult,
+)
 from voicegate.sctp.events import AssociationEvent, IncomingStreamsReset, OutgoingStreamsReset
 from voicegate.sctp.limits import MAXIMUM_STREAMS_IN_RESET
+from voicegate.sctp.packet import COMMON_HEADER_BYTES
 from voicegate.sctp.receiving import Inbound
 from voicegate.sctp.sending import Outbound
 from voicegate.sctp.serial import unwrap_tsn
+from voicegate.sctp.settings import SctpSettings
 
 _MASK = 0xFFFF_FFFF
 
@@ -23,6 +32,7 @@ class StreamReset:
         "_events",
         "_in_progress",
         "_last_result",
+        "_most_streams",
         "_next_sequence",
         "_peer_next",
         "_request",
@@ -33,11 +43,15 @@ class StreamReset:
         "is_due",
     )
 
-    def __init__(self, initial_tsn: int, peer_initial_tsn: int, streams: int, events: deque[AssociationEvent]) -> None:
+    def __init__(
+        self, initial_tsn: int, peer_initial_tsn: int, settings: SctpSettings, events: deque[AssociationEvent]
+    ) -> None:
         self.attempts = 0
         self.deadline: float | None = None
         self.is_due = False
-        self._streams = streams
+        self._streams = settings.streams
+        room = settings.packet - COMMON_HEADER_BYTES - RESET_REQUEST_BYTES
+        self._most_streams = min(room // RESET_STREAM_BYTES & ~1, MAXIMUM_STREAMS_IN_RESET)
         self._events = events
         self._wanted: list[int] = []
         self._request: OutgoingReset | None = None
@@ -50,13 +64,13 @@ class StreamReset:
         """Reset these streams of ours as soon as everything for them was sent."""
         self._wanted += [stream for stream in streams if stream not in self._wanted]
 
-    def next_request(self, outbound: Outbound, now: float) -> OutgoingReset | None:
-        """The request to send now, new or again; the timer runs from here."""
+    def next_request(self, outbound: Outbound, room: int, now: float) -> OutgoingReset | None:
+        """The request to send now, new or again, if it fits into `room`; the timer runs from here."""
         if self._request is None and self._wanted:
             ready = [stream for stream in self._wanted if not outbound.queue.has_waiting(frozenset((stream,)))]
             if ready:
-                self._begin(tuple(ready[:MAXIMUM_STREAMS_IN_RESET]), outbound)
-        if self._request is None or not self.is_due:
+                self._begin(tuple(ready[: self._most_streams]), outbound)
+        if self._request is None or not self.is_due or _size_of(self._request) > room:
             return None
         if self._in_progress:
             # RFC 6525 §5.2.7 H2: ask again. With a new number, since some peers answer the old one from memory.
@@ -123,3 +137,7 @@ class StreamReset:
         sequence = self._next_sequence
         self._next_sequence = (sequence + 1) & _MASK
         return OutgoingReset(sequence, (self._peer_next - 1) & _MASK, last_tsn, streams)
+
+
+def _size_of(request: OutgoingReset) -> int:
+    return (RESET_REQUEST_BYTES + RESET_STREAM_BYTES * len(request.streams) + 3) & ~3
