@@ -79,6 +79,7 @@ class FakeCall:
     metadata: Mapping[str, object] = field(default_factory=lambda: {"agent": "parrot"})
     candidates: list[str] = field(default_factory=list)
     end_reason: str | None = None
+    bye_detail: str = ""
     hub: EventHub = field(default_factory=EventHub)
     controller: Controller | None = None
     _ended: trio.Event = field(default_factory=trio.Event)

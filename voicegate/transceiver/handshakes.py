@@ -91,13 +91,14 @@ class HandshakeOwner(Protocol):
 
 class Handshakes:
     """The attempts of one session. `connection` is that of the present one, None between two; `path` is its path,
-    `last_error` why the one before it failed, and `end_reason` what the session ends with if nothing better comes."""
+    `last_error` why the one before it failed, and `end_reason` what the session ends with if nothing better comes.
+    `lacking` names what the two sides do not have in common, if that is why, in words of ours alone."""
 
     def __init__(self, parameters: SessionParameters, surroundings: Surroundings, owner: HandshakeOwner) -> None:
         self.connection: DtlsConnection | None = None
         self.path: Path | None = None
         self.is_trusted = False
-        self.last_error = ""
+        self.last_error = self.lacking = ""
         self.end_reason = EndReason.HANDSHAKE_FAILED
         self._parameters = parameters
         self._around = surroundings
@@ -282,7 +283,8 @@ class Handshakes:
 
     def _complete(self, complete: HandshakeComplete, now: float) -> None:
         if complete.srtp is None:
-            self._owner.end(EndReason.NOTHING_IN_COMMON, "no SRTP profile")
+            self.lacking = DtlsReason.NO_COMMON_SRTP_PROFILE.value
+            self._owner.end(EndReason.NOTHING_IN_COMMON, self.lacking)
             return
         self._is_complete = self.is_trusted = True
         self._deadline = self._early_at = inf
@@ -313,6 +315,7 @@ class Handshakes:
         self.last_error = str(failure.error)
         is_hopeless = failure.error.dtls_reason in NOTHING_IN_COMMON
         self.end_reason = EndReason.NOTHING_IN_COMMON if is_hopeless else EndReason.HANDSHAKE_FAILED
+        self.lacking = failure.error.dtls_reason.value if is_hopeless else ""
         if self.path is not None:
             self._refused.add(self.path.address)
         if self._is_complete:

@@ -159,6 +159,11 @@ class Session:
         await self._finished.wait()
         return (self.end_reason or EndReason.INTERNAL_ERROR).value
 
+    @property
+    def bye_detail(self) -> str:
+        """What the caller may know beside the reason; `end_detail` is for the log, and may quote peer or agent."""
+        return self._handshakes.lacking if self.end_reason is EndReason.NOTHING_IN_COMMON else ""
+
     def end(self, reason: EndReason, detail: str = "") -> None:
         """End the session. The first reason wins; later ones are only the echo of the first."""
         if self.end_reason is None:

@@ -399,6 +399,11 @@ class _Handle:
         """Wait for the end and say why."""
         return await self._session.wait_ended()
 
+    @property
+    def bye_detail(self) -> str:
+        """What the caller may know beside that."""
+        return self._session.bye_detail
+
 
 class _HubAttachment:
     """A controller at a call of this process."""
