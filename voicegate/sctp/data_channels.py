@@ -208,6 +208,10 @@ class DataChannels:
         known = self._channels.get(channel)
         if known is None or known.closing:
             return
+        if known.expected:
+            # Nobody has opened it, and the peer may yet: its stream stays as it is.
+            self._forget(known)
+            return
         known.closing = True
         if self._association.state is AssociationState.ESTABLISHED:
             self._reset(known)
@@ -391,7 +395,7 @@ class DataChannels:
     def _receive_reset(self, streams: tuple[int, ...]) -> None:
         for number in streams:
             channel = self._channels.get(number)
-            if channel is None:
+            if channel is None or channel.expected:
                 continue
             channel.incoming_reset = True
             if channel.outgoing_reset:
@@ -406,7 +410,8 @@ class DataChannels:
             channel = self._channels.get(number)
             if not event.performed:
                 self._burnt.add(number)
-            if channel is None:
+            # One that is not closing is a later one: the stream was that of a channel which we refused.
+            if channel is None or not channel.closing:
                 continue
             channel.outgoing_reset = True
             if channel.incoming_reset or not event.performed:
