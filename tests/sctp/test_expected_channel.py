@@ -1,4 +1,4 @@
-"""Messages on a channel that its peer has not opened yet, and streams that are begun anew around it (spec/sctp.md, 14)."""
+"""Messages on a channel that its peer has not opened yet, and streams that begin anew around it (spec/sctp.md, 14)."""
 
 from __future__ import annotations
 
