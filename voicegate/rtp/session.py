@@ -149,7 +149,7 @@ class RtpSession:
         return packet
 
     def receive_rtcp(self, data: bytes, now: float, wall_clock_s: float) -> list[RtcpPacket]:
-        """Open one SRTCP datagram and learn from it; an empty list for what is dropped."""
+        """Open one SRTCP datagram and learn from it; an empty list for what is dropped or of types we do not know."""
         try:
             packets = parse_compound(self._receiver.unprotect_rtcp(data))
         except (SrtpError, RtcpError):

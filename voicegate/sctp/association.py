@@ -155,6 +155,11 @@ class SctpAssociation(AssociationSetup):
         self._reset.ask(streams)
         return True
 
+    def settle_reset(self, stream: int) -> bool:
+        """The peer uses a stream anew that we asked to reset: it is reset, though no answer has said so. No event
+        follows. False if we had not asked yet."""
+        return self._reset is not None and self._reset.settle(stream, self._outbound)
+
     def shutdown(self, now: float) -> None:
         """End in good order, after everything was acknowledged. `AssociationLost` follows."""
         if self.state is _S.ESTABLISHED:

@@ -363,6 +363,10 @@ class DataChannels:
         if known is not None and known.expected:
             del self._channels[number]
             known = None
+        elif known is not None and known.incoming_reset and self._association.settle_reset(number):
+            # RFC 8831 §6.7: its peer uses an id again when both halves are reset; the answer that says so is late.
+            self._forget(known)
+            known = None
         if description is None or known is not None or not theirs or too_many:
             self.statistics.refused_channels += 1
             if known is None:

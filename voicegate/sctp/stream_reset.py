@@ -36,6 +36,7 @@ class StreamReset:
         "_next_sequence",
         "_peer_next",
         "_request",
+        "_settled",
         "_streams",
         "_wanted",
         "attempts",
@@ -55,6 +56,8 @@ class StreamReset:
         self._events = events
         self._wanted: list[int] = []
         self._request: OutgoingReset | None = None
+        # Streams of that request which the peer uses anew already.
+        self._settled: set[int] = set()
         self._in_progress = False
         self._next_sequence = initial_tsn & _MASK
         self._peer_next = peer_initial_tsn & _MASK
@@ -79,6 +82,16 @@ class StreamReset:
         self.is_due = False
         self.deadline = now + outbound.rto.value
         return self._request
+
+    def settle(self, stream: int, outbound: Outbound) -> bool:
+        """The peer uses a stream anew, so it has carried out our request, whatever became of its answer. False if we
+        had not asked for that yet."""
+        if self._request is None or stream not in self._request.streams:
+            return False
+        if stream not in self._settled:
+            self._settled.add(stream)
+            outbound.queue.reset_streams((stream,))
+        return True
 
     def expire(self) -> None:
         """The timer ran out: ask again."""
@@ -120,12 +133,14 @@ class StreamReset:
             self.deadline = now + outbound.rto.value
             return
         performed = response.result in (ResetResult.NOTHING_TO_DO, ResetResult.PERFORMED)
+        streams = tuple(stream for stream in request.streams if stream not in self._settled)
         if performed:
-            outbound.queue.reset_streams(request.streams)
+            outbound.queue.reset_streams(streams)
         self._request = None
+        self._settled.clear()
         self.is_due = False
         self.deadline = None
-        self._events.append(OutgoingStreamsReset(request.streams, performed))
+        self._events.append(OutgoingStreamsReset(streams, performed))
 
     def _begin(self, streams: tuple[int, ...], outbound: Outbound) -> None:
         self._wanted = [stream for stream in self._wanted if stream not in streams]
