@@ -125,6 +125,14 @@ class Outbound:
         """What waits to be sent."""
         return self._queue
 
+    def begin_streams_anew(self, streams: tuple[int, ...]) -> None:
+        """The peer has carried out a reset of these streams: their numbers begin with 0."""
+        self._queue.reset_streams(streams)
+        for chunk in self._chunks.values():
+            # Only its SACK is missing. Its old number must not be named in a FORWARD-TSN, for the new life of a stream.
+            if chunk.message.stream in streams:
+                chunk.message.unordered = True
+
     # Sending ----------------------------------------------------------------------------------------------------------
 
     def start_burst(self) -> None:

@@ -90,7 +90,7 @@ class StreamReset:
             return False
         if stream not in self._settled:
             self._settled.add(stream)
-            outbound.queue.reset_streams((stream,))
+            outbound.begin_streams_anew((stream,))
         return True
 
     def expire(self) -> None:
@@ -135,7 +135,7 @@ class StreamReset:
         performed = response.result in (ResetResult.NOTHING_TO_DO, ResetResult.PERFORMED)
         streams = tuple(stream for stream in request.streams if stream not in self._settled)
         if performed:
-            outbound.queue.reset_streams(streams)
+            outbound.begin_streams_anew(streams)
         self._request = None
         self._settled.clear()
         self.is_due = False
