@@ -24,6 +24,7 @@ from voicegate.sctp.limits import MAXIMUM_CHANNELS
 if TYPE_CHECKING:
     from tests.sctp.conftest import Line, MakeChannels, MakeLine
 
+STRING = 51
 Pair = tuple[DataChannels, DataChannels]
 
 
@@ -108,7 +109,7 @@ def test_closing_on_a_terrible_line(make_channels: MakeChannels, make_line: Make
 def test_an_id_is_used_again_before_the_answer_to_our_reset_has_come(
     up: tuple[DataChannels, DataChannels, Line], ordered: bool
 ) -> None:
-    """RFC 8831 §6.7: for its peer both directions are reset. That we have not heard so must not cost the new channel."""
+    """RFC 8831 §6.7: for its peer both directions are reset. That we have not heard so costs nothing."""
     client, server, line = up
     client.open("old")
     client.send(0, "one")
@@ -206,7 +207,7 @@ class TestPeersThatMayNot:
         [(51, b"\xff\xfe"), (50, b"\x09"), (50, b"\x03\x00"), (50, b"\x03\x07" + bytes(10)), (99, b"x"), (50, b"\x02")],
     )
     def test_strange_messages(self, up: tuple[DataChannels, DataChannels, Line], protocol: int, content: bytes) -> None:
-        client, _, line = up
+        client, server, line = up
         channel = client.open("x")
         client._association.send(channel, protocol, content)
         client._association.send(40, protocol, content)
@@ -214,6 +215,8 @@ class TestPeersThatMayNot:
         line.run(limit_s=1)
         assert line.told(1, MessageReceived) == [MessageReceived(channel, "still fine")]
         assert line.told(1, AssociationLost) == []
+        if protocol == STRING:
+            assert server.statistics.unknown_stream_messages == 1
 
 
 class TestTheEnd:

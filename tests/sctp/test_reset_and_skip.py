@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from voicegate.sctp import StreamMessage
+import pytest
+
+from voicegate.sctp import SctpReason, StreamMessage
 from voicegate.sctp.chunks import (
     ChunkType,
     ForwardTsn,
@@ -16,6 +19,7 @@ from voicegate.sctp.chunks import (
     serialize_reset,
     serialize_response,
 )
+from voicegate.sctp.limits import MAXIMUM_RETRANSMISSIONS, MAXIMUM_RTO_S
 
 if TYPE_CHECKING:
     from tests.sctp.conftest import Forger
@@ -70,3 +74,41 @@ def test_we_do_not_name_numbers_of_a_life_that_the_peer_has_ended(forger: Forger
     assert (forward.new_cumulative_tsn, forward.streams) == (first + 1, [(1, 0)])
     forger.say(Sack(first + 1, 100_000, [], []).serialize())
     assert victim._outbound.is_idle
+
+
+def resets_until(forger: Forger, end: float, *, answers: bool) -> list[float]:
+    """When the victim asks for its reset; with `answers` it says something each half second, which is acknowledged."""
+    asked, words, victim = [], 0, forger.victim
+    while (timeout := victim.next_timeout()) is not None and timeout < end:
+        word_at = 0.5 * words if answers else end
+        forger.now = max(min(timeout, word_at), forger.now)
+        victim.handle_timeout(forger.now)
+        if forger.now >= word_at:
+            words += 1
+            victim.send(1, 51, b"word")
+        for kind, value in forger.hear():
+            if kind == ChunkType.RE_CONFIG:
+                asked.append(forger.now)
+            elif kind == ChunkType.DATA and answers:
+                forger.say(Sack(int.from_bytes(value[:4], "big"), 100_000, [], []).serialize())
+    return asked
+
+
+def test_whoever_answers_everything_but_a_reset_is_not_gone(forger: Forger) -> None:
+    """RFC 9260 §8.1: an acknowledgement of anything shows that the peer is there. It is asked ever more seldom."""
+    assert forger.victim.reset_streams((0,))
+    assert [kind for kind, _ in forger.hear()] == [ChunkType.RE_CONFIG]
+    asked = resets_until(forger, 100.0, answers=True)
+    assert forger.events() == []
+    distances = [round(later - earlier, 6) for earlier, later in pairwise(asked)]
+    assert len(distances) > 15
+    assert distances == sorted(distances)
+    assert distances[-1] == pytest.approx(MAXIMUM_RTO_S, abs=0.5)
+
+
+def test_whoever_answers_nothing_is_gone(forger: Forger) -> None:
+    assert forger.victim.reset_streams((0,))
+    assert [kind for kind, _ in forger.hear()] == [ChunkType.RE_CONFIG]
+    asked = resets_until(forger, 100.0, answers=False)
+    assert len(asked) == MAXIMUM_RETRANSMISSIONS
+    assert [event.reason for event in forger.events()] == [SctpReason.RETRANSMISSION_LIMIT]

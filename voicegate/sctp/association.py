@@ -434,14 +434,13 @@ class SctpAssociation(AssociationSetup):
         if outbound_deadline is not None and now >= outbound_deadline:
             self._outbound.handle_timeout(now)
         if self._reset is not None and self._reset.deadline is not None and now >= self._reset.deadline:
-            self._reset.expire()
+            self._reset.expire(self._outbound)
         if self._cookie_ack_deadline is not None and now >= self._cookie_ack_deadline:
             self._acknowledge_cookie(now)
         if self._heartbeat_deadline is not None and now >= self._heartbeat_deadline:
             self._send_heartbeat(now)
-        attempts = max(self._outbound.errors, self._reset.attempts if self._reset is not None else 0)
-        if attempts > self._settings.maximum_retransmissions:
-            raise SctpError(SctpReason.RETRANSMISSION_LIMIT, f"{attempts} timeouts in a row")
+        if self._outbound.errors > self._settings.maximum_retransmissions:
+            raise SctpError(SctpReason.RETRANSMISSION_LIMIT, f"{self._outbound.errors} timeouts in a row")
 
     def _repeat_handshake(self, now: float) -> None:
         self._handshake_attempts += 1

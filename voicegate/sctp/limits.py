@@ -116,6 +116,9 @@ UNKNOWN_SETUP_TIMEOUT_S = 0.1
 # and a lost one says more of luck than of congestion when nothing else has been sent.
 EVEN_SETUP_REPEATS = 3
 
+# The same of a request to reset streams, whose answer is all that a closed channel waits for.
+EVEN_RESET_REPEATS = 3
+
 # Below dcSCTP's 0.4 s: our last chunk asks for an immediate SACK, so the peer's delay (at most 0.2 s) is seldom in it.
 MINIMUM_RTO_S = 0.2
 

@@ -15,7 +15,7 @@ from voicegate.sctp.chunks import (
     ResetResult,
 )
 from voicegate.sctp.events import AssociationEvent, IncomingStreamsReset, OutgoingStreamsReset
-from voicegate.sctp.limits import MAXIMUM_STREAMS_IN_RESET
+from voicegate.sctp.limits import EVEN_RESET_REPEATS, MAXIMUM_STREAMS_IN_RESET
 from voicegate.sctp.packet import COMMON_HEADER_BYTES
 from voicegate.sctp.receiving import Inbound
 from voicegate.sctp.sending import Outbound
@@ -29,6 +29,7 @@ class StreamReset:
     """Both directions of one association. Sequence numbers begin at the initial TSNs (RFC 6525 §4.1)."""
 
     __slots__ = (
+        "_attempts",
         "_events",
         "_in_progress",
         "_last_result",
@@ -39,7 +40,6 @@ class StreamReset:
         "_settled",
         "_streams",
         "_wanted",
-        "attempts",
         "deadline",
         "is_due",
     )
@@ -47,7 +47,7 @@ class StreamReset:
     def __init__(
         self, initial_tsn: int, peer_initial_tsn: int, settings: SctpSettings, events: deque[AssociationEvent]
     ) -> None:
-        self.attempts = 0
+        self._attempts = 0
         self.deadline: float | None = None
         self.is_due = False
         self._streams = settings.streams
@@ -80,7 +80,9 @@ class StreamReset:
             self._in_progress = False
             self._request = self._numbered(self._request.streams, self._request.last_tsn)
         self.is_due = False
-        self.deadline = now + outbound.rto.value
+        # RFC 9260 §6.3.3 rule E2, but not from the first repeat: a channel of a call is closed by one small packet.
+        patience = outbound.rto.value * 2.0 ** max(self._attempts - EVEN_RESET_REPEATS, 0)
+        self.deadline = now + min(patience, outbound.rto.maximum)
         return self._request
 
     def settle(self, stream: int, outbound: Outbound) -> bool:
@@ -93,12 +95,13 @@ class StreamReset:
             outbound.begin_streams_anew((stream,))
         return True
 
-    def expire(self) -> None:
-        """The timer ran out: ask again."""
+    def expire(self, outbound: Outbound) -> None:
+        """The timer ran out: ask again. It counts like a timeout of T3, until the peer answers anything."""
         self.deadline = None
         self.is_due = True
         if not self._in_progress:
-            self.attempts += 1
+            self._attempts += 1
+            outbound.errors += 1
 
     def receive_request(self, request: OutgoingReset | OtherRequest, inbound: Inbound) -> ResetResponse:
         """RFC 6525 §5.2.1, §5.2.2: carry out what the peer asks, once."""
@@ -127,7 +130,8 @@ class StreamReset:
         request = self._request
         if request is None or response.response_sequence != request.request_sequence:
             return
-        self.attempts = 0
+        self._attempts = 0
+        outbound.errors = 0
         if response.result in (ResetResult.IN_PROGRESS, ResetResult.REQUEST_IN_PROGRESS):
             self._in_progress = response.result == ResetResult.IN_PROGRESS
             self.deadline = now + outbound.rto.value
@@ -145,7 +149,7 @@ class StreamReset:
     def _begin(self, streams: tuple[int, ...], outbound: Outbound) -> None:
         self._wanted = [stream for stream in self._wanted if stream not in streams]
         self._request = self._numbered(streams, (outbound.queue.next_tsn - 1) & _MASK)
-        self.attempts = 0
+        self._attempts = 0
         self.is_due = True
 
     def _numbered(self, streams: tuple[int, ...], last_tsn: int) -> OutgoingReset:
