@@ -192,12 +192,12 @@ class JitterBuffer:
 
     def _bound(self) -> None:
         """Leave out the oldest packets while too much waits: nobody pulls, or an outage ended in a burst."""
-        oldest = self._first()
-        while oldest and (
-            self._newest - oldest > self._max_waiting_samples or len(self._waiting) > MAX_BUFFERED_PACKETS
-        ):
-            self._skip(oldest)
+        oldest = min(self._waiting)
+        if oldest < self._played_until:
             oldest = self._first()
+        while self._newest - oldest > self._max_waiting_samples or len(self._waiting) > MAX_BUFFERED_PACKETS:
+            self._skip(oldest)
+            oldest = self._first() or self._newest
 
     def _first(self) -> int:
         """The earliest packet that waits, 0 for none. Packets that overlap come from a sender whose timestamps
