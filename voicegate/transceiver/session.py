@@ -29,7 +29,7 @@ from math import inf
 
 import trio
 
-from voicegate.agents import Agent, Call, run_agent
+from voicegate.agents import Agent, Call, failure_of, run_agent
 from voicegate.dtls import DtlsRole, Fingerprint, SrtpKeyingMaterial
 from voicegate.ice import ConsentExpired, DtlsAcknowledged, PathRemoved
 from voicegate.realtime import ErrorCode, EventError
@@ -175,9 +175,10 @@ class Session:
     async def _run_agent(self, agent: Agent) -> None:
         try:
             await run_agent(agent, self.call)
-        except (Exception, SystemExit) as error:
+        except* (Exception, SystemExit) as errors:
             # An agent that calls exit() means its own call.
-            log.exception("%s: the agent failed", self.call_id)
+            error = failure_of(errors)
+            log.error("%s: the agent failed", self.call_id, exc_info=error)
             self.end(EndReason.AGENT_FAILED, type(error).__name__)
         else:
             self.end(EndReason.AGENT_ENDED)
