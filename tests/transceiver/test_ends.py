@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -207,3 +208,9 @@ async def test_an_offer_that_cannot_be_used_leaves_nothing_behind(
         await trio.testing.wait_all_tasks_blocked()
         assert house.is_empty()
         assert house.transceiver.started == 0
+
+
+def test_every_reason_is_a_word_that_clients_can_look_up() -> None:
+    spec = (Path(__file__).parents[2] / "spec" / "signaling.md").read_text()
+    ends = spec[spec.index("### 1.4") : spec.index("### 1.5")]
+    assert [reason.value for reason in EndReason if f"`{reason.value}`" not in ends] == []

@@ -117,6 +117,23 @@ async def test_who_has_both_halves_of_the_credentials_and_another_certificate_is
         assert spy.events == []
 
 
+async def test_what_is_kept_for_the_offer_is_counted_once(
+    autojump_clock: trio.testing.MockClock, open_house: OpenHouse
+) -> None:
+    """What came over a path says how much may go back before its owner has shown himself."""
+    async with open_house(echo) as house:
+        caller = house.caller()
+        template = fetch(house, caller)
+        offer = caller.core.offer()
+        house.line.from_client(caller.address, check(template, client=caller.core._credentials.ufrag))
+        house.line.from_client(caller.address, *[b"\x80\x6f" + bytes(1_000)] * MAX_HELD_MEDIA)
+        session = only_session(house)
+        assert len(session._held_media) == MAX_HELD_MEDIA
+        assert land(house, caller, template, offer)
+        ((path),) = session.paths.values()
+        assert path.received_octets == house.line.octets[caller.address][0]
+
+
 async def test_a_first_packet_that_is_replayed_to_a_process_which_forgot_it(
     autojump_clock: trio.testing.MockClock, open_house: OpenHouse
 ) -> None:

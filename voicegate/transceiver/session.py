@@ -124,6 +124,7 @@ class Session:
             self._prove(self._handshakes.path)
         held, self._held_media = self._held_media, []
         for path, data, entry, relay, arrived in held:
+            path.received_octets -= len(data)  # They are counted once more.
             self.receive_media(path, data, entry, relay, arrived)
         self._settled.set()
         self._arm_timer()
