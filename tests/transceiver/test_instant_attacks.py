@@ -13,7 +13,7 @@ from voicegate.agents import Call
 from voicegate.agents.echo import echo
 from voicegate.dtls.limits import MAXIMUM_HELD_APPLICATION_RECORDS
 from voicegate.transceiver.ends import EndReason
-from voicegate.transceiver.limits import MAX_HELD_MEDIA, UNCONFIRMED_LIMIT_S
+from voicegate.transceiver.limits import MAX_HELD_MEDIA, MAX_TEMPLATE_PREFIXES, UNCONFIRMED_LIMIT_S
 
 if TYPE_CHECKING:
     from tests.transceiver.conftest import Caller, OpenHouse
@@ -165,3 +165,17 @@ async def test_who_only_fetches_templates_holds_nothing(
         templates = house.transceiver.instant.templates
         assert not templates._used
         assert not templates._prefix_paces
+
+
+async def test_what_is_remembered_of_sources_is_bounded(
+    autojump_clock: trio.testing.MockClock, open_house: OpenHouse
+) -> None:
+    async with open_house(echo) as house:
+        sample = house.caller()
+        for number in range(MAX_TEMPLATE_PREFIXES + 20):
+            captured = check(fetch(house, sample))
+            house.line.from_client((f"198.51.{number >> 8}.{number & 255}", 1), captured)
+        paces = house.transceiver.instant.templates._prefix_paces
+        assert len(paces) == MAX_TEMPLATE_PREFIXES
+        assert "198.51.0.19" not in paces
+        assert "198.51.0.20" in paces
