@@ -185,6 +185,24 @@ async def test_nothing_is_said_and_nobody_hears_before_the_offer(
         assert agent.frames >= 20
 
 
+async def test_a_completed_call_is_idle_like_any_other(
+    autojump_clock: trio.testing.MockClock, open_house: OpenHouse
+) -> None:
+    async with open_house(Heard(), idle_limit_s=5.0) as house:
+        caller = house.caller()
+        template = fetch(house, caller)
+        offer = click(caller, template)
+        await house.pass_time(0.5, caller)
+        assert land(house, caller, template, offer)
+        session = only_session(house)
+        await house.pass_time(4.0, caller)
+        caller.say_event(type="session.update", session={"type": "realtime"})
+        await house.pass_time(4.0, caller)
+        assert session.end_reason is None
+        await house.pass_time(2.0, caller)
+        assert session.end_reason is EndReason.IDLE
+
+
 async def test_a_session_without_an_offer_is_given_up(
     autojump_clock: trio.testing.MockClock, open_house: OpenHouse
 ) -> None:

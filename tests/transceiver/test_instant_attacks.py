@@ -8,12 +8,17 @@ import pytest
 import trio
 import trio.testing
 
-from tests.transceiver.test_instant import VIP, check, click, fetch, land, only_session, slow
+from tests.transceiver.test_instant import VIP, Clock, check, click, fetch, land, only_session, slow
 from voicegate.agents import Call
 from voicegate.agents.echo import echo
 from voicegate.dtls.limits import MAXIMUM_HELD_APPLICATION_RECORDS
 from voicegate.transceiver.ends import EndReason
-from voicegate.transceiver.limits import MAX_HELD_MEDIA, MAX_TEMPLATE_PREFIXES, UNCONFIRMED_LIMIT_S
+from voicegate.transceiver.limits import (
+    MAX_HELD_MEDIA,
+    MAX_TEMPLATE_PREFIXES,
+    MAX_USED_TEMPLATES,
+    UNCONFIRMED_LIMIT_S,
+)
 
 if TYPE_CHECKING:
     from tests.transceiver.conftest import Caller, OpenHouse
@@ -179,3 +184,21 @@ async def test_what_is_remembered_of_sources_is_bounded(
         assert len(paces) == MAX_TEMPLATE_PREFIXES
         assert "198.51.0.19" not in paces
         assert "198.51.0.20" in paces
+
+
+async def test_when_no_more_used_templates_can_be_remembered_none_is_taken(
+    autojump_clock: trio.testing.MockClock, open_house: OpenHouse
+) -> None:
+    """Rather than one twice."""
+    async with open_house(echo) as house:
+        clock = house.transceiver.instant.templates._clock = Clock()
+        templates, expires_at = house.transceiver.instant.templates, int(clock()) + 100
+        for number in range(MAX_USED_TEMPLATES):
+            assert templates.use(b"%d" % number, expires_at)
+        template = fetch(house, house.caller())
+        house.line.from_client(("192.0.2.10", 1), check(template))
+        assert house.is_empty()
+        assert len(templates._used) == MAX_USED_TEMPLATES
+        clock.offset += 100
+        house.line.from_client(("192.0.2.10", 1), check(template))
+        assert only_session(house)

@@ -144,8 +144,8 @@ millisecond of voice activity detection."""
 
 MAX_HALF_OPEN_CALLS = 200
 """Calls of one holder (of an API key, of a token, of an address where no key is needed) that were answered and never
-connected. Such a call is given up after 20 s at most and normally connects within one, so this is 200 new calls a second for a
-busy application server, and a tenth of one process for whoever only posts offers."""
+connected. Such a call is given up after 20 s at most and normally connects within one, so this is 200 new calls a
+second for a busy application server, and a tenth of one process for whoever only posts offers."""
 
 PEER_WINDOW_S = 30.0
 """How far the clocks of two transceivers may differ. A request is remembered for as long, so that it counts once."""
