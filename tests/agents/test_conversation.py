@@ -464,3 +464,18 @@ async def test_turns_that_time_out(autojump_clock: Clock) -> None:
         await speaker.call.say(TONE)
         await t.pass_time(6)
         assert t.client.news()[-4:] == ["input_audio_buffer.timeout_triggered", *USER_TURN[2:]]
+
+
+@pytest.mark.parametrize("ending", ["session.update", "input_audio_buffer.clear"])
+async def test_speech_that_is_forgotten_interrupts_nothing_any_more(
+    ending: str, autojump_clock: Clock, voice: Voice
+) -> None:
+    speaker = Speaker()
+    async with talk(speaker) as t:
+        await t.say(words(voice, "Please be quiet now"))
+        assert t.client.news()[-1] == "input_audio_buffer.speech_started"
+        t.client.send(ending, **({"session": MANUAL} if ending == "session.update" else {}))
+        speaker.call.begin(transcript="a long story").write_nowait(TONE * 500)
+        speaker.call.stop()
+        response = t.client.last("response.done")["response"]
+        assert response["status_details"] == {"type": "cancelled", "reason": "client_cancelled"}

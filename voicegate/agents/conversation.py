@@ -151,6 +151,8 @@ class Conversation:
 
     def _update_session(self, controller: Controller, event: SessionUpdate, raw: dict[str, Any]) -> None:
         self._call.session = self._call.session.merged(event.session, has_spoken=self._has_spoken)
+        # Who turns the detection off, or clears the buffer, in mid-speech will hear of no end of it.
+        self._caller_speaks &= self._call.session.audio.input.turn_detection is not None
         self._call.hub.emit(SessionUpdated(self._call.session.to_json()))
         self._call.tell_agent(SessionChanged())
 
@@ -173,6 +175,7 @@ class Conversation:
 
     def _clear_input(self, controller: Controller, event: InputAudioBufferClear, raw: dict[str, Any]) -> None:
         self._call.clear_input()
+        self._caller_speaks = False
         self._call.hub.emit(InputAudioBufferCleared())
 
     def _clear_output(self, controller: Controller, event: OutputAudioBufferClear, raw: dict[str, Any]) -> None:
