@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from voicegate.realtime.errors import ErrorCode, EventError
-from voicegate.realtime.limits import MAX_EVENT_OCTETS, MAX_PLAIN_EVENT_OCTETS
+from voicegate.realtime.limits import MAX_EVENT_OCTETS, MAX_JSON_DEPTH, MAX_PLAIN_EVENT_OCTETS
 from voicegate.realtime.shapes import CLIENT_EVENTS, SERVER_EVENTS, ClientEvent, ServerEvent
 
 _LARGE = frozenset({"input_audio_buffer.append", "conversation.item.create"})
@@ -25,8 +25,7 @@ def decode_client_event(text: str | bytes) -> tuple[ClientEvent, dict[str, Any]]
     if len(text) > MAX_EVENT_OCTETS:
         raise EventError(ErrorCode.EVENT_TOO_LARGE, f"An event has at most {MAX_EVENT_OCTETS} octets.")
     raw = _parse_object(text)
-    event_id = raw.get("event_id")
-    event_id = event_id if isinstance(event_id, str) else None
+    event_id = _event_id_of(raw)
     kind = raw.get("type")
     if kind is None:
         raise EventError(ErrorCode.MISSING_REQUIRED_PARAMETER, "Missing required parameter: 'type'.", "type", event_id)
@@ -42,13 +41,13 @@ def decode_client_event(text: str | bytes) -> tuple[ClientEvent, dict[str, Any]]
         raise EventError(ErrorCode.EVENT_TOO_LARGE, message, None, event_id)
     try:
         return msgspec.convert(raw, struct), raw
-    except (msgspec.ValidationError, RecursionError) as error:
+    except msgspec.ValidationError as error:
         raise refusal(error, event_id=event_id) from None
 
 
 def decode_server_event(text: str | bytes) -> tuple[ServerEvent | None, dict[str, Any]]:
     """What a server says. None beside the raw object when its type or its shape is not one of ours; raises
-    `EventError` only for what is no JSON object with a `type`."""
+    `EventError` only for what is no JSON object with a `type`, or nested too deeply."""
     raw = _parse_object(text)
     kind = raw.get("type")
     if not isinstance(kind, str):
@@ -58,13 +57,28 @@ def decode_server_event(text: str | bytes) -> tuple[ServerEvent | None, dict[str
         return None, raw
     try:
         return msgspec.convert(raw, struct), raw
-    except (msgspec.ValidationError, RecursionError):
+    except msgspec.ValidationError:
         return None, raw
 
 
 def encode(event: ServerEvent | ClientEvent | dict[str, Any]) -> str:
     """The event as JSON text."""
     return msgspec.json.encode(event).decode()
+
+
+def is_too_deep(value: dict[str, Any]) -> bool:
+    """Whether a JSON object is nested beyond `MAX_JSON_DEPTH`."""
+    level: list[Any] = [value]
+    for _ in range(MAX_JSON_DEPTH):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, (dict, list))
+        ]
+        if not level:
+            return False
+    return True
 
 
 def refusal(error: Exception, inside: str = "", event_id: str | None = None) -> EventError:
@@ -74,8 +88,6 @@ def refusal(error: Exception, inside: str = "", event_id: str | None = None) -> 
     param = (inside + path.rstrip("`").replace("[...]", "")).lstrip(".")
     quoted = re.search(r"`([^`]*)`$", message)
     member = ".".join(filter(None, (param, quoted[1] if quoted else "")))
-    if isinstance(error, RecursionError):
-        return EventError(ErrorCode.INVALID_VALUE, "The event is nested too deeply.", None, event_id)
     if message.startswith("Object missing required field"):
         text = f"Missing required parameter: '{member}'."
         return EventError(ErrorCode.MISSING_REQUIRED_PARAMETER, text, member, event_id)
@@ -95,4 +107,11 @@ def _parse_object(text: str | bytes) -> dict[str, Any]:
         raise EventError(ErrorCode.INVALID_JSON, "The event is not valid JSON.") from None
     if not isinstance(raw, dict):
         raise EventError(ErrorCode.INVALID_EVENT, "An event is a JSON object.")
+    if is_too_deep(raw):
+        raise EventError(ErrorCode.INVALID_VALUE, "The event is nested too deeply.", None, _event_id_of(raw))
     return raw
+
+
+def _event_id_of(raw: dict[str, Any]) -> str | None:
+    event_id = raw.get("event_id")
+    return event_id if isinstance(event_id, str) else None

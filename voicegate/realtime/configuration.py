@@ -155,7 +155,7 @@ class SessionConfiguration(Struct, frozen=True, forbid_unknown_fields=True, kw_o
             }
         try:
             return msgspec.convert(merged, SessionConfiguration)
-        except (msgspec.ValidationError, RecursionError) as error:
+        except msgspec.ValidationError as error:
             raise refusal(error, inside) from None
 
 

@@ -7,6 +7,11 @@ kilobyte is the envelope around it. Transports may be stricter (a data channel m
 MAX_PLAIN_EVENT_OCTETS = 2 * 1024 * 1024
 """One client event that carries neither audio nor an item: instructions and tools of a very talkative application."""
 
+MAX_JSON_DEPTH = 64
+"""Objects and arrays inside of each other, in whatever JSON comes from outside. A tool's parameters take two levels for
+each level of theirs, and real ones have five. What copies or compares the values calls itself, twice for each level,
+and Python ends that at 1,000 calls."""
+
 MAX_BACKLOG_EVENTS = 256
 """Server events kept until somebody is attached and greeted: the first exchange of a call whose data channel opens
 late, with room for a second of transcript deltas."""

@@ -17,6 +17,7 @@ from multipart import (  # type: ignore[import-untyped]
     parse_options_header,
 )
 
+from voicegate.realtime.codec import is_too_deep
 from voicegate.signaling.limits import API_BODY_OCTETS, MAX_SDP_OCTETS
 from voicegate.signaling.responses import HttpError
 
@@ -58,6 +59,9 @@ def parse_json_object(body: bytes, param: str | None = None) -> dict[str, Any]:
     if not isinstance(fields, dict):
         what = f"'{param}'" if param else "The body"
         raise HttpError(400, "invalid_type", f"{what} is not a JSON object.", param=param)
+    if is_too_deep(fields):
+        what = f"'{param}'" if param else "The body"
+        raise HttpError(400, "invalid_value", f"{what} is nested too deeply.", param=param)
     return fields
 
 
