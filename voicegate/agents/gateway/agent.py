@@ -28,6 +28,7 @@ from voicegate.agents.gateway.limits import (
 )
 from voicegate.agents.gateway.link import BackendLink, BackendLostError, OpenStream, open_link, open_stream
 from voicegate.agents.gateway.microphone import Microphone
+from voicegate.realtime.codec import is_too_deep
 
 log = logging.getLogger(__name__)
 
@@ -184,6 +185,7 @@ class _Greeting(msgspec.Struct, tag="session.created", tag_field="type"):
 
 def _session_of(text: str) -> dict[str, object] | None:
     try:
-        return msgspec.json.decode(text, type=_Greeting).session
+        session = msgspec.json.decode(text, type=_Greeting).session
     except (msgspec.DecodeError, RecursionError):
         return None
+    return None if is_too_deep(session) else session

@@ -45,6 +45,7 @@ from voicegate.agents.gateway.shapes import (
     Transcript,
 )
 from voicegate.realtime import Controller, ErrorCode, EventError, encode, new_id
+from voicegate.realtime.codec import is_too_deep
 from voicegate.realtime.errors import SERVER_ERROR
 from voicegate.realtime.limits import COMMIT_DRAIN_S
 from voicegate.realtime.shapes import ClientEvent, ErrorDetails, ErrorEvent
@@ -214,7 +215,11 @@ class Gateway:
         if self._link is not None:
             held, self._held = self._held, []
             for controller, raw, _ in held:
-                self._do(controller, raw)
+                try:
+                    self._do(controller, raw)
+                except EventError as refusal:
+                    refusal.event_id = raw.get("event_id")
+                    self._reply(controller, refusal.to_event())
 
     def _hold(self, controller: Controller, raw: Event) -> None:
         octets = len(encode(raw))
@@ -296,7 +301,7 @@ class Gateway:
             self._count_malformed(text)
             return
         kind = event.get("type")
-        if not isinstance(kind, str):
+        if not isinstance(kind, str) or is_too_deep(event):
             self._count_malformed(text)
             return
         if not isinstance(event.get("event_id"), str):

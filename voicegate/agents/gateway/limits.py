@@ -92,7 +92,11 @@ MAX_RESPONSE_PARTS = 128
 """Items, and audio parts, of one response; real ones have one or two."""
 
 MAX_UPDATES = 64
-"""Session updates that wait to be acknowledged; the oldest is then acknowledged here."""
+"""Session updates that wait to be acknowledged; one more is refused. Stock clients send two in a row."""
+
+MAX_CONFIGURATION_OCTETS = 4 * 1024 * 1024
+"""What a fresh session is asked for, and what the present one has not acknowledged yet, as JSON: twice the largest
+update, so that one replaces another. Members that nobody knows would add up otherwise."""
 
 MAX_CORRELATED_EVENTS = 256
 """Client events whose errors find the way back to who sent them."""

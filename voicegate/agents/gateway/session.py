@@ -4,7 +4,9 @@
     client:  session.update  ─▶ update ─▶ backend: session.updated ─▶ acknowledged ─▶ clients: session.updated
                                      └── nothing for a while, or nothing left to ask ─▶ made here
 
-What was asked for is kept, because a fresh backend session knows nothing of it.
+What a backend session agreed to is kept, because a fresh one knows nothing of it and is asked for all of it at once.
+What it has not answered yet is asked again, one update after the other, and what it refused is forgotten: else one bad
+member would have everything else refused with it.
 """
 
 from collections import deque
@@ -13,8 +15,8 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
-from voicegate.agents.gateway.limits import ACKNOWLEDGE_LIMIT_S, MAX_UPDATES
-from voicegate.realtime import SessionConfiguration, new_id
+from voicegate.agents.gateway.limits import ACKNOWLEDGE_LIMIT_S, MAX_CONFIGURATION_OCTETS, MAX_UPDATES
+from voicegate.realtime import ErrorCode, EventError, SessionConfiguration, encode, new_id
 
 Event = dict[str, Any]
 
@@ -27,13 +29,14 @@ _INDEPENDENT = ("audio", "input", "output")
 
 @dataclass(slots=True)
 class Update:
-    """A session.update on its way. `for_client`: somebody waits for the `session.updated`."""
+    """A session.update on its way. `for_client`: somebody waits for the `session.updated`. `octets`: as JSON."""
 
     event_id: str
     session: Event
     deadline: float
     for_client: bool
     is_sent: bool = True
+    octets: int = 0
 
 
 class Session:
@@ -51,7 +54,8 @@ class Session:
         self.shown: Event = {}
         """The effective session, as clients see it; empty before the backend's own is here."""
         self._type = configuration.type
-        self._requested = _asked_for(configuration)
+        self._agreed = _asked_for(configuration)
+        self._agreed_octets = len(encode(self._agreed))
         self._send = send
         self._emit = emit
         self._knows_tracing = knows_tracing
@@ -76,24 +80,27 @@ class Session:
 
     def greeted(self, session: Event, event_id: str, now: float) -> None:
         """The backend's `session.created`: ask at once for what it is not yet."""
-        self._updates = deque(update for update in self._updates if update.for_client)
-        opening = self._allowed(merged(self._formats, self._requested))
+        unanswered = [update for update in self._updates if update.for_client]
+        self._updates.clear()
+        opening = self._allowed(merged(self._formats, self._agreed))
         self.shown = merged(_with_audio(session), opening)
         if merged(session, opening) != session:
-            self._updates.appendleft(Update(event_id, opening, now + ACKNOWLEDGE_LIMIT_S, for_client=False))
-            self._send({"type": "session.update", "event_id": event_id, "session": opening})
+            self._ask(Update(event_id, opening, now + ACKNOWLEDGE_LIMIT_S, for_client=False))
+        for update in unanswered:
+            self._ask(update)
+        self._answer_what_was_not_sent()
 
     def update(self, session: Event, event_id: str, now: float) -> None:
-        """A client's `session.update`."""
+        """A client's `session.update`. Raises `EventError` if there is no room for it."""
+        if len(self._updates) >= MAX_UPDATES:
+            raise EventError(ErrorCode.TOO_MANY_EVENTS, "Too many session updates wait for the backend.")
         update = self._allowed(session)
-        self._requested = merged(self._requested, {k: v for k, v in update.items() if k != "type"})
-        is_sent = len(update) > 1
-        self._updates.append(Update(event_id, update, now + ACKNOWLEDGE_LIMIT_S, for_client=True, is_sent=is_sent))
-        if is_sent:
-            self._send({"type": "session.update", "event_id": event_id, "session": update})
-        else:
-            self._answer_what_was_not_sent()
-        self.tick(now)
+        octets = len(encode(update))
+        if octets + self._agreed_octets + sum(each.octets for each in self._updates) > MAX_CONFIGURATION_OCTETS:
+            message = f"Everything that a session is configured with has at most {MAX_CONFIGURATION_OCTETS} octets."
+            raise EventError(ErrorCode.EVENT_TOO_LARGE, message, "session")
+        self._ask(Update(event_id, update, now + ACKNOWLEDGE_LIMIT_S, True, is_sent=len(update) > 1, octets=octets))
+        self._answer_what_was_not_sent()
 
     def with_forced_formats(self, settings: Event) -> Event:
         """Settings of a session or a response, with our format wherever they name one."""
@@ -110,10 +117,7 @@ class Session:
         """The backend's `session.updated`."""
         self.shown = merged(self.shown, session)
         if self._updates:
-            update = self._updates.popleft()
-            if update.for_client:
-                self._show()
-            self._answer_what_was_not_sent()
+            self._answer(self._updates.popleft())
         else:
             self._show()
 
@@ -128,12 +132,22 @@ class Session:
 
     def tick(self, now: float) -> None:
         """Acknowledge what the backend does not."""
-        while self._updates and (now >= self._updates[0].deadline or len(self._updates) > MAX_UPDATES):
+        while self._updates and now >= self._updates[0].deadline:
             update = self._updates.popleft()
             self.shown = merged(self.shown, update.session)
-            if update.for_client:
-                self._show()
-            self._answer_what_was_not_sent()
+            self._answer(update)
+
+    def _ask(self, update: Update) -> None:
+        self._updates.append(update)
+        if update.is_sent:
+            self._send({"type": "session.update", "event_id": update.event_id, "session": update.session})
+
+    def _answer(self, update: Update) -> None:
+        if update.for_client:
+            self._agreed = merged(self._agreed, {k: v for k, v in update.session.items() if k != "type"})
+            self._agreed_octets = len(encode(self._agreed))
+            self._show()
+        self._answer_what_was_not_sent()
 
     def _answer_what_was_not_sent(self) -> None:
         # In order: who asked later must not hear of it before who asked first.
