@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +12,7 @@ import trio.testing
 from tests.transceiver.test_instant import VIP, Clock, click, fetch, land, only_session, refused, slow
 from voicegate.agents.echo import echo
 from voicegate.transceiver import host as host_module
+from voicegate.transceiver.endpoint import _makes_way as makes_way
 from voicegate.transceiver.ends import EndReason
 from voicegate.transceiver.limits import TEMPLATE_LIFETIME_S, UNCONFIRMED_LIMIT_S
 
@@ -88,6 +90,62 @@ async def test_a_foreign_first_packet_takes_no_call_its_address(
         heard = len(caller.audio)
         await house.pass_time(1.0, caller)
         assert len(caller.audio) - heard > 40
+
+
+async def test_a_foreign_first_packet_takes_another_its_address_no_more(
+    autojump_clock: trio.testing.MockClock, open_house: OpenHouse
+) -> None:
+    """Neither session has an offer yet: the one that came first will have one, for all that is known."""
+    async with open_house(echo) as house:
+        caller = house.caller()
+        template = fetch(house, caller)
+        offer = click(caller, template)
+        await house.pass_time(0.02, caller)
+        waiting = only_session(house)
+        attacker = house.caller()
+        attacker.impersonate(caller)
+        click(attacker, fetch(house, attacker))
+        await house.pass_time(0.02, caller)
+        assert house.endpoint.drops["claim refused"] == 1
+        assert [path.is_claimed for path in waiting.paths.values()] == [True]
+        assert land(house, caller, template, offer)
+        await house.pass_time(1.0, caller)
+        assert waiting.timeline.secured is not None
+        assert len(caller.audio) > 30
+
+
+async def test_an_ordinary_answer_takes_no_call_its_address(
+    autojump_clock: trio.testing.MockClock, open_house: OpenHouse
+) -> None:
+    """Whose offer names its sender like the client of a call that is under way."""
+    async with open_house(echo) as house:
+        caller, session = house.call()
+        await house.pass_time(1.0, caller)
+        attacker = house.caller()
+        attacker.impersonate(caller)
+        theirs, answer = house.answer(attacker.core.offer())
+        attacker.core.apply_answer(answer, trio.current_time())
+        attacker.flush()
+        assert house.endpoint.drops["claim refused"] == 1
+        assert [path.is_claimed for path in theirs.paths.values()] == [False]
+        assert [path.is_claimed for path in session.paths.values()] == [True]
+        heard = len(caller.audio)
+        await house.pass_time(1.0, caller)
+        assert len(caller.audio) - heard > 40
+
+
+async def test_who_has_no_name_at_an_address_is_nobody_in_particular(
+    autojump_clock: trio.testing.MockClock, open_house: OpenHouse
+) -> None:
+    async with open_house(echo) as house:
+        caller = house.caller()
+        click(caller, fetch(house, caller))
+        await house.pass_time(0.02, caller)
+        waiting = only_session(house)
+        _, theirs = house.call(41_000)
+        (known,) = waiting.paths.values()
+        elsewhere = replace(known, address=("192.0.2.66", 1, 0))
+        assert not makes_way(elsewhere, replace(elsewhere, session=theirs))
 
 
 @pytest.mark.parametrize("why", ["FULL", "OTHER_ROLE"])

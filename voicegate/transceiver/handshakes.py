@@ -50,6 +50,9 @@ from voicegate.transceiver.path import ClientAddress, Path
 
 log = logging.getLogger(__name__)
 
+_BEFORE_HELLO = (ConnectionState.NEW, ConnectionState.HELLO)
+"""The states of a server that has not read a whole ClientHello."""
+
 
 class HandshakeOwner(Protocol):
     """What the handshakes ask of their session."""
@@ -108,6 +111,8 @@ class Handshakes:
         self._begun = 0
         self._is_complete = False
         self._deadline = inf
+        self._awaits_hello = parameters.dtls_role is DtlsRole.SERVER
+        self._hello_deadline = inf
         self._early_at = inf
         self._has_keys = False
         self._round_trip_s: float | None = None
@@ -149,8 +154,9 @@ class Handshakes:
         ClientHello is the client's to say, it may from now on, and has so much time.
         """
         dtls = self.connection
-        if dtls is None and path.is_claimed and self._deadline == inf:
-            self._deadline = now + HELLO_LIMIT_S
+        if self._awaits_hello:
+            if path.is_claimed:
+                self._hello_deadline = min(self._hello_deadline, now + HELLO_LIMIT_S)
         elif dtls is not None and path is self.path and not path.is_proven and dtls.state is ConnectionState.HELLO:
             dtls.repeat_flight(now)
             self.send(now)
@@ -160,6 +166,8 @@ class Handshakes:
         if path.address in self._refused:
             return False
         if self.connection is None:
+            if self._parameters.dtls_role is DtlsRole.SERVER and not is_client_hello(data):
+                return False
             self.begin(path, now)
         if self.connection is None:
             return False
@@ -172,6 +180,8 @@ class Handshakes:
         if self._sped is not None:
             self._sped.note_received(data)
         self.connection.receive_datagram(data, path.address, now)
+        if self._awaits_hello and self.connection.state not in _BEFORE_HELLO:
+            self._awaits_hello, self._hello_deadline = False, inf
         return True
 
     def feed_carried(self, path: Path, data: bytes, now: float) -> list[bytes] | None:
@@ -187,13 +197,13 @@ class Handshakes:
     def expect(self, parameters: SessionParameters, now: float) -> bool:
         """The offer has come at last, and with it whom to let in. True if that is who is here already."""
         self._parameters = parameters
+        self._hello_deadline = inf  # Whoever was silent until now may have been somebody else.
         if self.connection is None:
-            if not self._begun:
-                self._deadline = inf  # Whoever was silent until now may have been somebody else.
             return False
         if self.path not in self._owner.paths.values():
             # It was somebody else's, who has the same template.
             self.connection, self._begun, self._deadline = None, 0, inf
+            self._awaits_hello = parameters.dtls_role is DtlsRole.SERVER
             self._forget_keys()
             self._try_another_path(now)
             return False
@@ -203,7 +213,7 @@ class Handshakes:
     def next_timeout(self) -> float:
         """When `handle_timeout` is due."""
         dtls = self.connection.next_timeout() if self.connection is not None else None
-        return min(self._deadline, self._early_at, inf if dtls is None else dtls)
+        return min(self._deadline, self._hello_deadline, self._early_at, inf if dtls is None else dtls)
 
     def handle_timeout(self, now: float) -> None:
         """Do what is due."""
@@ -214,7 +224,10 @@ class Handshakes:
             self._early_at = inf
             if not self._has_keys and self.connection is not None:
                 self._begin_early(self.connection, now)
-        if now >= self._deadline:
+        if now >= self._hello_deadline:
+            self._hello_deadline = inf
+            self._owner.end(self.end_reason, self.last_error)
+        elif now >= self._deadline:
             self._rethink(now)
 
     def close(self, now: float) -> None:

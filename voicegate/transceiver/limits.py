@@ -26,9 +26,9 @@ CONNECT_LIMIT_S = 20.0
 that never comes, and for one whom impostors keep from it."""
 
 HELLO_LIMIT_S = 10.0
-"""From the first check to the first word of the handshake, where the client says that: as long as DTLS waits for the
-rest of a handshake. Browsers say it with the answer to their check in hand; who only checks would hold a session for
-as long as he likes."""
+"""From the first check to the whole ClientHello, where the client says that: as long as DTLS waits for the rest of a
+handshake. Browsers say it with the answer to their check in hand; who only checks, or says what is no ClientHello,
+would hold a session for as long as he likes."""
 
 OWNER_SILENCE_S = 7.0
 """A client address that belongs to a live session passes to another one only after this much silence: longer than the
