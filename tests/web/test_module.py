@@ -174,6 +174,26 @@ def test_a_stream_that_is_given_is_used_and_stays_open(live: tuple[Page, str], r
     assert told == [True, True, "live"]
 
 
+def test_a_call_can_be_muted_before_there_is_a_microphone(live: tuple[Page, str], run: Run) -> None:
+    page, _ = live
+    told = run(
+        page,
+        """
+        const call = new Call({ url });
+        let track;
+        call.addEventListener("stream", ({ detail }) => (track ??= detail.microphone?.getAudioTracks()[0]));
+        call.mute();
+        await call.open();
+        const isHeard = [track.enabled];
+        call.mute(false);
+        isHeard.push(track.enabled);
+        call.hangUp();
+        return isHeard;
+        """,
+    )
+    assert told == [False, True]
+
+
 def test_the_certificate_is_reused_and_renewed_before_it_expires(live: tuple[Page, str], run: Run) -> None:
     page, _ = live
     made, fingerprints = run(
@@ -392,10 +412,16 @@ def test_client_secrets_where_a_key_is_needed(
         }}
         prepared.stop();
         const refused = (await codeOf(connect({{ url }})))[0];
-        return [prepared.hasTemplate, ids, refused];
+        // Somebody logs in on a page that was prepared before.
+        const again = [];
+        for (const key of [null, apiKey]) {{
+          const preparation = await prepare({{ url, apiKey: key }});
+          again.push(preparation.hasTemplate);
+        }}
+        return [prepared.hasTemplate, ids, refused, again];
         """,
     )
-    assert told == [True, [True, False], "unauthorized"]
+    assert told == [True, [True, False], "unauthorized", [False, True]]
     assert instant(http, "completed") == 1
     ended = "voicegate_transceiver_ends_total"
     # Hanging up needs the secret too.

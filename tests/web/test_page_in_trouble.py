@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from playwright.sync_api import Page, expect
 
 
@@ -51,6 +52,27 @@ def test_a_server_whose_websocket_is_away(open_page: Any, words: Any, served: An
     said = words(page)
     assert said["headline"] == "The server is away"
     assert "voicegate is running" in said["hint"]
+
+
+@pytest.mark.parametrize(
+    "peer",
+    [
+        # It does not answer; nobody waits twelve seconds for it here.
+        "peer.silent = true; const later = setTimeout;"
+        "window.setTimeout = (what, ms) => later(what, ms === 12000 ? 0 : ms);",
+        # Its WebSocket closes while the browser makes the offer.
+        "const { createOffer } = peer.RTCPeerConnection.prototype;"
+        "peer.RTCPeerConnection.prototype.createOffer = function () {"
+        "  peer.socket.end(false);"
+        "  return createOffer.call(this);"
+        "};",
+    ],
+)
+def test_a_server_that_is_away_when_the_offer_comes(open_with_peer: Any, words: Any, peer: str) -> None:
+    page = open_with_peer(peer)
+    page.click("#talk")
+    expect(page.locator("body")).to_have_attribute("data-state", "problem")
+    assert words(page)["headline"] == "The server is away"
 
 
 def test_a_server_that_went_away_altogether(open_page: Any, words: Any) -> None:

@@ -41,7 +41,9 @@ export async function prepare(options) {
   const hopeless = obstacle();
   if (hopeless) throw new VoicegateError(hopeless);
   const key = keyOf(options);
-  const preparation = preparations.get(key) ?? new Preparation(options);
+  const known = preparations.get(key);
+  // One that the server has refused may do better now: somebody may have logged in.
+  const preparation = !known || known.isStopped ? new Preparation(options) : known;
   preparations.set(key, preparation);
   const [microphone] = await Promise.all([permission(), preparation.hasTemplate || preparation.refresh()]);
   return {
@@ -74,6 +76,7 @@ export class Call extends EventTarget {
   #connection = null;
   #channel = null;
   #track = null;
+  #isMuted = false;
   #microphone = null;
   #isOurMicrophone = false;
   #audioPoll = 0;
@@ -109,8 +112,9 @@ export class Call extends EventTarget {
     return true;
   }
 
-  // Silence goes out in place of the microphone.
+  // Silence goes out in place of the microphone, also of one that is not open yet.
   mute(isMuted = true) {
+    this.#isMuted = isMuted;
     if (this.#track) this.#track.enabled = !isMuted;
   }
 
@@ -166,6 +170,7 @@ export class Call extends EventTarget {
     this.#microphone = stream;
     [this.#track] = stream.getAudioTracks();
     if (!this.#track) throw new VoicegateError("no-microphone");
+    if (this.#isMuted) this.#track.enabled = false;
     this.#mark("microphone");
     this.#tell("stream", { microphone: stream });
     this.#track.onended = () => this.#tell("notice", { name: "microphone-gone" });
