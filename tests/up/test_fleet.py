@@ -9,12 +9,16 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+import redis
 
 from bench.processes import free_port
-from tests.up.programs import HEARD, PATIENCE_S, Programs, call, caller, fetch, metric, wait_until
+from tests.up.programs import HEARD, PATIENCE_S, SECRET, Programs, call, caller, fetch, metric, wait_until
 from voicegate.dtls import Certificate
 from voicegate.ice import Candidate, IceCredentials
+from voicegate.routing import FleetKeys
 from voicegate.sdp import OfferParameters, build_offer
+from voicegate.store.limits import BLOCKS
+from voicegate.store.records import holder_name, lease_name, pack_record
 
 
 def offer_from(http: str, host: str) -> str:
@@ -104,6 +108,24 @@ def test_transceivers_lease_slots_and_relays_find_them(programs: Programs, redis
     # A host that leaves in order is gone from the registry at once, and its hints lead nowhere.
     transceivers[1].end()
     assert call(transceivers[0].said["signal"])["received"] > HEARD
+
+
+def test_a_transceiver_that_lost_its_slots_waits_for_others(programs: Programs, redis_url: str) -> None:
+    """Somebody else holds its block, and there is no free one for a while."""
+    transceiver = programs.transceiver("127.0.0.1:9", "--redis", redis_url)
+    (ours,) = transceiver.said["registry"]["transceivers"]
+    keys = FleetKeys.parse(SECRET)
+    block = ours["slots"][0][0] // 64
+    theirs = {**ours, "name": "another", "hop": "127.0.0.1:9"}
+    value = pack_record(theirs, keys.flow_keys, keys.current)
+    with redis.Redis.from_url(redis_url) as server:
+        server.mset({lease_name(0, each): b"somebody" for each in range(BLOCKS) if each != block})
+        server.mset({lease_name(0, block): value, holder_name(0, block): value})
+        wait_until(lambda: "all slots of cluster 0 are held" in transceiver.log(), "it never noticed")
+        assert transceiver.process.poll() is None
+        server.delete(lease_name(0, (block + 1) % BLOCKS))
+        wait_until(lambda: "starting another" in transceiver.log(), "it never got other slots")
+    wait_until(lambda: fetch(f"{transceiver.said['http']}ready")[0] == 200, "it never began anew")
 
 
 def test_a_client_whose_packets_land_on_another_relay_host_goes_on(programs: Programs, redis_url: str) -> None:

@@ -63,6 +63,8 @@ def test_an_upgrade_that_is_broken_off_changes_nothing(programs: Programs, tmp_p
         b'{"take_over": 1}\n{"hand_over": 0}\n',
         b'{"take_over": 1}\n{"hand_over": "x"}\n',
         b'{"take_over": 1}\n{"hand_over": 7}\n',
+        b'{"take_over": 1}\n{"hand_over": null}\n',
+        b"[" * 100_000 + b"\n",
         b'{"take_over": 1}\n{"else": 0}\n',
     ):
         with socket.socket(socket.AF_UNIX) as successor:
