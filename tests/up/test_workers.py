@@ -29,6 +29,11 @@ def recovered(admin: str, way: str) -> float:
     return metric(fetch(f"{admin}/metrics")[1], "voicegate_relay_flows_recovered_total", way=way)
 
 
+def remembered(admin: str) -> float:
+    """How many flows the supervisor knows."""
+    return metric(fetch(f"{admin}/metrics")[1], "voicegate_relay_flow_cache_rows")
+
+
 def packets(admin: str) -> float:
     return metric(fetch(f"{admin}/metrics")[1], "voicegate_relay_packets_total", direction="up")
 
@@ -36,7 +41,7 @@ def packets(admin: str) -> float:
 def test_the_spare_adopts_the_worker_with_its_flows(programs: Programs) -> None:
     signal_url, processes, admin = start(programs, "--workers", "2")
     with caller(signal_url) as one, caller(signal_url) as two:
-        wait_until(lambda: packets(admin) > 100, "the calls never spoke")
+        wait_until(lambda: remembered(admin) == 2 and packets(admin) > 100, "the calls never spoke")
         os.kill(processes["relay_workers"][0], signal.SIGKILL)
         os.kill(processes["relay_workers"][1], signal.SIGKILL)
         # The supervisor knew the flows, so nothing had to be learnt from scratch.
