@@ -120,7 +120,7 @@ def test_the_operators_paths(voicegate_up: Callable[..., Any]) -> None:
     assert fetch(f"{voicegate.http}/live")[0] == 200
     assert fetch(f"{voicegate.http}/ready")[0] == 200
     for _ in range(12):
-        call(voicegate.signal, "--seconds", "0.5")
+        call(voicegate.signal)
     text = fetch(f"{voicegate.http}/metrics")[1]
     names = {"relay-0", "relay-1", "relay-supervisor", "transceiver-0", "transceiver-1"}
     assert set(re.findall(r'process="([^"]+)"', text)) == names

@@ -81,7 +81,7 @@ def test_a_sibling_stands_in_where_there_is_no_spare(programs: Programs) -> None
     for process in processes["relay_workers"]:
         os.kill(process, signal.SIGKILL)
         for _ in range(4):
-            assert call(signal_url, 0.5)["received"] > 0
+            assert call(signal_url)["received"] > 0
 
     def apart() -> bool:
         text = fetch(f"{admin}/metrics")[1]
