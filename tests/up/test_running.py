@@ -15,27 +15,11 @@ from typing import Any
 
 import pytest
 
-from tests.up.programs import HEARD, PATIENCE_S, fetch, is_alive, metric, wait_until
+from tests.up.programs import HEARD, PATIENCE_S, call, fetch, is_alive, metric, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, "-W", "error", "-m", "voicegate"]
 FREE_PORTS = ["--http-port", "0", "--signal-port", "0", "--relay-port", "0"]
-
-
-def call(signal_url: str, *arguments: str) -> dict[str, Any]:
-    """A short call; its report."""
-    finished = subprocess.run(  # noqa: S603 - our own words
-        [*COMMAND, "call", "--signal", signal_url, "--seconds", "1", "--json", *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=PATIENCE_S,
-    )
-    assert finished.returncode == 0, finished.stderr
-    report = json.loads(finished.stdout)
-    assert isinstance(report, dict)
-    return report
 
 
 def children_of(process: int) -> list[int]:
