@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from bench.processes import free_port
-from tests.up.programs import HEARD, PATIENCE_S, SECRET, Programs, call, caller, fetch, metric, wait_until
+from tests.up.programs import HEARD, PATIENCE_S, SECRET, Program, Programs, call, caller, fetch, metric, wait_until
 from voicegate.dtls import Certificate
 from voicegate.ice import Candidate, IceCredentials
 from voicegate.routing import FleetKeys
@@ -56,8 +56,9 @@ def test_every_caller_reaches_every_cluster_through_every_ingress(programs: Prog
         assert (packets > 2 * HEARD) == (name == asked)
         inner = metric(text, "voicegate_relay_packets_passed_on_total", process=f"{name}-cluster/relay-0")
         assert (inner > HEARD) == (name == REGIONS[cluster])
-    assert f"ingress {asked} for a caller: nearest to region '{asked}' (query): 0 km" in up.log()
-    assert f"{REGIONS[cluster]}/transceiver-0" in up.log()
+    chosen = f"ingress {asked} for a caller: nearest to region '{asked}' (query): 0 km"
+    for said in (chosen, f"{REGIONS[cluster]}/transceiver-0"):
+        wait_until(lambda said=said: said in up.log(), f"never said: {said}")  # type: ignore[misc]
 
 
 def test_ice_fails_over_to_the_second_ingress(programs: Programs, tmp_path: Path) -> None:
@@ -76,7 +77,8 @@ def test_ice_fails_over_to_the_second_ingress(programs: Programs, tmp_path: Path
     transceiver = programs.transceiver(f"127.0.0.1:{port}", *words)
     programs.relay(port, 0, "--registry", programs.registry(transceiver))
     assert call(f"{transceiver.said['signal']}?region=dead")["received"] > HEARD
-    assert "ingress dead for a caller: nearest to region 'dead' (query): 0 km" in transceiver.log()
+    chosen = "ingress dead for a caller: nearest to region 'dead' (query): 0 km"
+    wait_until(lambda: chosen in transceiver.log(), "the other ingress was named first")
 
 
 def test_one_relay_serves_both_ip_versions(programs: Programs) -> None:
@@ -145,12 +147,26 @@ def test_a_client_whose_packets_land_on_another_relay_host_goes_on(programs: Pro
         os.kill(relays[0].process.pid, signal.SIGKILL)
         relays[0].process.wait()
         relays[1].end(signal.SIGINT)
-        other = programs.relay(ports[0], 0, *shared, "--ingress", "1")
-        admin = other.said["admin"]
-
-        def speaks() -> bool:
-            return metric(fetch(f"{admin}metrics")[1], "voicegate_relay_packets_total", direction="up") > 50
-
-        wait_until(speaks, "the call never spoke again")
-        assert metric(fetch(f"{admin}metrics")[1], "voicegate_relay_flows_recovered_total", way="cache") == 1
+        for _ in range(5):
+            other = programs.relay(ports[0], 0, *shared, "--ingress", "1")
+            if speaks_again(other) == "cache":
+                break
+            # The client's next check was faster than Redis, which is as good for the call. Once more.
+            other.end(signal.SIGINT)
+        else:
+            pytest.fail("Redis never brought the flow back")
         assert calling.poll() is None
+
+
+def speaks_again(relay: Program) -> str:
+    """Wait until a call goes on by this relay; how it got to know the flow."""
+
+    def metrics() -> str:
+        return fetch(f"{relay.said['admin']}metrics")[1]
+
+    speaking = "voicegate_relay_packets_total"
+    wait_until(lambda: metric(metrics(), speaking, direction="up") > 50, "the call never spoke again")
+    recovered = metric(metrics(), "voicegate_relay_flows_recovered_total", way="cache")
+    learned = metric(metrics(), "voicegate_relay_flows_learned_total")
+    assert (recovered, learned) in ((1, 0), (0, 1))
+    return "cache" if recovered else "check"

@@ -151,5 +151,5 @@ def test_calls_last_no_longer_than_the_operator_says(programs: Programs, flag: s
 
     trio.run(call)
     assert [event["error"]["code"] for event in events if event["type"] == "error"] == ["session_expired"]
-    assert f"ended: {ends}" in program.log()
+    wait_until(lambda: f"ended: {ends}" in program.log(), "it never said why")
     program.end()
