@@ -79,6 +79,7 @@ class FakeCall:
     metadata: Mapping[str, object] = field(default_factory=lambda: {"agent": "parrot"})
     candidates: list[str] = field(default_factory=list)
     end_reason: str | None = None
+    bye_detail: str = ""
     hub: EventHub = field(default_factory=EventHub)
     controller: Controller | None = None
     _ended: trio.Event = field(default_factory=trio.Event)
@@ -392,6 +393,16 @@ class HttpClient:
             request = connection.send(h11.Request(method=method, target=path, headers=fields))
             await stream.send_all(request + connection.send(h11.Data(data=body)) + connection.send(h11.EndOfMessage()))
             return await read_reply(stream, connection)
+
+    async def until_closed(self, octets: bytes) -> bytes:
+        """Send these octets as they are; all that comes back until the server closes, which it has to."""
+        received = b""
+        async with await trio.open_tcp_stream("127.0.0.1", self.port) as stream:
+            with trio.fail_after(10):
+                await stream.send_all(octets)
+                while data := await stream.receive_some():
+                    received += data
+        return received
 
     async def raw(self, octets: bytes) -> bytes:
         """Send these octets as they are; all that comes back until the server closes, or for half a second."""
