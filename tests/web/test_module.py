@@ -86,7 +86,7 @@ def test_a_call_over_http(live: tuple[Page, str], run: Run) -> None:
     assert told["steps"][:4] == ["click", "microphone", "offer", "answer"]
     assert set(told["steps"][4:]) == {"ice", "dtls", "connected", "events", "audio"}
     assert told["ms"] == sorted(told["ms"])
-    assert told["ended"] == {"reason": "peer bye", "error": None}
+    assert told["ended"] == {"reason": "peer bye", "detail": "", "error": None}
     assert told["measured"]
 
 
@@ -152,7 +152,7 @@ def test_a_call_that_the_server_ends(live: tuple[Page, str], run: Run) -> None:
         return ended;
         """,
     )
-    assert told == {"reason": "dtls closed", "error": None}
+    assert told == {"reason": "dtls closed", "detail": "", "error": None}
 
 
 def test_a_stream_that_is_given_is_used_and_stays_open(live: tuple[Page, str], run: Run) -> None:

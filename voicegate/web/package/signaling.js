@@ -5,7 +5,7 @@
 //
 //   open() ─▶ offer(sdp) ─▶ {sdp, callId} … hangUp()
 //
-// `handlers` hear of the rest: agent(message), bye(reason), fail(error), closed({clean}).
+// `handlers` hear of the rest: agent(message), bye(reason, detail), fail(error), closed({clean}).
 
 const SUBPROTOCOL = "voicegate.v1";
 const OPEN_LIMIT_MS = 8000; // a server that has not answered by then is away
@@ -211,7 +211,7 @@ export class WebSocketSignaling {
       case "agent":
         return this.#handlers.agent(message);
       case "bye":
-        return this.#handlers.bye(message.reason);
+        return this.#handlers.bye(message.reason, message.detail);
       case "error":
         // A candidate that the server cannot use costs nothing: others will do.
         if (message.code === "bad_candidate") return;

@@ -65,7 +65,7 @@ export async function connect(options) {
 }
 
 // Events: `mark` {step, at, ms} when a step is reached; `stream` {microphone | remote}; `event` {direction: "in" | "out",
-// event, at}; `agent` {state, …} (over a WebSocket only); `notice` {name} or null; `ended` {reason, error} exactly once.
+// event, at}; `agent` {state, …} (over a WebSocket only); `notice` {name} or null; `ended` {reason, detail, error} exactly once.
 export class Call extends EventTarget {
   callId = null;
   timeline = [];
@@ -146,7 +146,7 @@ export class Call extends EventTarget {
     const { url, signaling: kind } = this.#options;
     const handlers = {
       agent: (message) => this.#tell("agent", message),
-      bye: (reason) => this.#end({ reason }),
+      bye: (reason, detail) => this.#end({ reason, detail }),
       fail: (error) => this.#end({ error }),
       closed: ({ clean }) => this.#signalingClosed(clean),
     };
@@ -354,7 +354,7 @@ export class Call extends EventTarget {
     this.#connection?.close();
   }
 
-  #end({ reason = null, error = null }) {
+  #end({ reason = null, detail = "", error = null }) {
     if (this.#hasEnded) return;
     this.#hasEnded = true;
     // Whoever has only asked for the microphone needs no bye; a server that has said its own has closed already.
@@ -365,8 +365,8 @@ export class Call extends EventTarget {
     else if (this.#track) this.#track.onended = null;
     if (this.#playback) this.#playback.srcObject = null;
     const { signal } = this.#options;
-    this.#opening.reject(signal?.aborted ? signal.reason : (error ?? new VoicegateError("ended", reason)));
-    this.#tell("ended", { reason, error });
+    this.#opening.reject(signal?.aborted ? signal.reason : (error ?? new VoicegateError("ended", detail ? `${reason}: ${detail}` : reason)));
+    this.#tell("ended", { reason, detail, error });
   }
 
   #tell(type, detail) {
