@@ -314,6 +314,7 @@ def test_a_fingerprint_that_comes_late_and_is_wrong_ends_the_connection(make_pai
     pair.server.set_peer_fingerprints([STRANGER])
     pair.collect()
     assert failure(pair.server_events) is DtlsReason.FINGERPRINT_MISMATCH
+    assert pair.server.srtp is None
     pair.client_events.clear()
     pair.settle()
     assert failure(pair.client_events) is DtlsReason.PEER_ALERT
@@ -388,7 +389,7 @@ def set_field(name: str, value: object) -> Callable[[ClientHello], None]:
             40,
         ),
         (put(ExtensionType.EC_POINT_FORMATS, b"\x01\x01"), DtlsReason.ILLEGAL_PARAMETER, 47),
-        (put(ExtensionType.RENEGOTIATION_INFO, b"\x01x"), DtlsReason.ILLEGAL_PARAMETER, 47),
+        (put(ExtensionType.RENEGOTIATION_INFO, b"\x01x"), DtlsReason.ILLEGAL_PARAMETER, 40),
     ],
 )
 def test_a_hello_that_cannot_be_served(
