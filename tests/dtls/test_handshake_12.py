@@ -403,6 +403,44 @@ def test_a_hello_that_cannot_be_served(
     assert pair.server.next_timeout() is None
 
 
+@pytest.mark.parametrize(
+    ("change", "answered"),
+    [
+        (lambda hello: None, {ExtensionType.EC_POINT_FORMATS, ExtensionType.RENEGOTIATION_INFO}),
+        (drop(ExtensionType.EC_POINT_FORMATS), {ExtensionType.RENEGOTIATION_INFO}),
+        (drop(ExtensionType.RENEGOTIATION_INFO), {ExtensionType.EC_POINT_FORMATS}),
+    ],
+)
+def test_a_server_answers_only_what_was_asked(
+    pair: Pair, wire: Wire, change: Callable[[ClientHello], None], answered: set[int]
+) -> None:
+    pair.client.start(0.0)
+    pair.to_server(wire.rewrite(pair.from_client(), HandshakeType.CLIENT_HELLO, change_client_hello(change)))
+    hello = ServerHello.parse(wire.fragments(pair.from_server())[0].data)
+    assert hello.extensions.keys() == answered | {ExtensionType.EXTENDED_MASTER_SECRET, ExtensionType.USE_SRTP}
+
+
+@pytest.mark.rfc("5746", "3.6")
+def test_a_suite_that_is_none_asks_for_renegotiation_info_too(pair: Pair, wire: Wire) -> None:
+    def change(hello: ClientHello) -> None:
+        del hello.extensions[ExtensionType.RENEGOTIATION_INFO]
+        hello.cipher_suites.append(0x00FF)
+
+    pair.client.start(0.0)
+    pair.to_server(wire.rewrite(pair.from_client(), HandshakeType.CLIENT_HELLO, change_client_hello(change)))
+    hello = ServerHello.parse(wire.fragments(pair.from_server())[0].data)
+    assert hello.extensions[ExtensionType.RENEGOTIATION_INFO] == b"\x00"
+
+
+@pytest.mark.rfc("8422", "4")
+def test_a_client_that_names_no_groups_gets_the_one_that_all_have(pair: Pair, wire: Wire) -> None:
+    pair.client.start(0.0)
+    change = change_client_hello(drop(ExtensionType.SUPPORTED_GROUPS))
+    pair.to_server(wire.rewrite(pair.from_client(), HandshakeType.CLIENT_HELLO, change))
+    [exchange] = [part for part in wire.fragments(pair.from_server()) if part.msg_type == 12]
+    assert ServerKeyExchange.parse(exchange.data).group == NamedGroup.SECP256R1
+
+
 def test_an_empty_answer_to_the_certificate_request(pair: Pair, wire: Wire) -> None:
     pair.client.start(0.0)
     pair.to_server(pair.from_client())
