@@ -382,6 +382,7 @@ def set_field(name: str, value: object) -> Callable[[ClientHello], None]:
         (set_field("version", 0xFEFF), DtlsReason.UNSUPPORTED_VERSION, 70),
         (set_field("version", 0x0303), DtlsReason.UNSUPPORTED_VERSION, 70),
         (put(ExtensionType.SUPPORTED_GROUPS, ext.serialize_supported_groups([25, 30])), DtlsReason.NO_COMMON_GROUP, 40),
+        (put(ExtensionType.SUPPORTED_GROUPS, b"\x00\x03\x00\x1d\x00"), DtlsReason.MALFORMED, 50),
         (drop(ExtensionType.SIGNATURE_ALGORITHMS), DtlsReason.NO_COMMON_SIGNATURE_ALGORITHM, 40),
         (
             put(ExtensionType.SIGNATURE_ALGORITHMS, ext.serialize_signature_algorithms([0x0804])),
@@ -491,8 +492,11 @@ def test_a_finished_that_does_not_verify_is_refused_by_the_client(pair: Pair) ->
     pair.to_client(pair.from_server())
     pair.to_server(pair.from_client())
     pair.from_server()
+    early = pair.client.srtp
     pair.to_client([sealed_finished(pair.server, 5)])
     assert failure(pair.client_events) is DtlsReason.BAD_FINISHED
+    assert early is not None
+    assert pair.client.srtp is None
 
 
 def sealed_finished(sender: DtlsConnection, message_seq: int) -> bytes:
@@ -585,13 +589,19 @@ def test_a_server_that_chooses_a_group_of_its_own_is_refused(
 
 
 @pytest.mark.rfc("6347", "4.1")
-def test_a_client_that_names_a_later_version_in_the_old_field_gets_ours(pair: Pair, wire: Wire) -> None:
+@pytest.mark.parametrize("versions", [[DtlsVersion.DTLS_1_2], list(DtlsVersion)])
+def test_a_client_that_names_a_later_version_in_the_old_field_gets_1_2(
+    make_pair: MakePair, wire: Wire, versions: list[DtlsVersion]
+) -> None:
+    pair = make_pair(server={"versions": versions})
     pair.client.start(0.0)
     later = wire.rewrite(
         pair.from_client(), HandshakeType.CLIENT_HELLO, change_client_hello(set_field("version", 0xFEFC))
     )
     pair.to_server(later)
-    assert ServerHello.parse(wire.fragments(pair.from_server())[0].data).version == DTLS_1_2
+    hello = ServerHello.parse(wire.fragments(pair.from_server())[0].data)
+    assert hello.version == DTLS_1_2
+    assert ExtensionType.SUPPORTED_VERSIONS not in hello.extensions
 
 
 @pytest.mark.rfc("8827", "6.5")
@@ -617,6 +627,17 @@ def test_a_changed_handshake_does_not_complete(pair: Pair, wire: Wire) -> None:
 
 
 # Misuse ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.rfc("5246", "6.2.3.3")
+def test_nobody_changes_the_version_over_a_protected_record(connected: Pair) -> None:
+    connected.client.send(b"data")
+    [record] = connected.from_client()
+    connected.to_server([record[:1] + b"\xfe\xff" + record[3:]])
+    assert connected.server.statistics.undecryptable_records == 1
+    assert connected.server_events == []
+    connected.to_server([record])
+    assert connected.server_events == [ApplicationData(b"data")]
 
 
 def test_misuse_is_told_to_the_caller(make_pair: MakePair, pair: Pair) -> None:
