@@ -394,6 +394,16 @@ class HttpClient:
             await stream.send_all(request + connection.send(h11.Data(data=body)) + connection.send(h11.EndOfMessage()))
             return await read_reply(stream, connection)
 
+    async def until_closed(self, octets: bytes) -> bytes:
+        """Send these octets as they are; all that comes back until the server closes, which it has to."""
+        received = b""
+        async with await trio.open_tcp_stream("127.0.0.1", self.port) as stream:
+            with trio.fail_after(10):
+                await stream.send_all(octets)
+                while data := await stream.receive_some():
+                    received += data
+        return received
+
     async def raw(self, octets: bytes) -> bytes:
         """Send these octets as they are; all that comes back until the server closes, or for half a second."""
         received = b""

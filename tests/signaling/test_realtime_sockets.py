@@ -178,10 +178,16 @@ async def test_the_socket_ends_with_the_call(http: Any, host: Any) -> None:
         assert await closed(websocket) == (1000, "the call ended: agent ended")
 
 
-async def test_an_agent_that_fails_ends_its_own_call(http: Any, host: Any) -> None:
+@pytest.mark.parametrize("what", [ZeroDivisionError, SystemExit])
+async def test_an_agent_that_fails_ends_its_own_call(http: Any, host: Any, what: type[BaseException]) -> None:
+    async def fail() -> None:
+        raise what
+
     async def fails(call: Call) -> None:
         await anext(aiter(call))
-        raise ZeroDivisionError
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fail)
+            await call.wait_ended()
 
     host.agent = fails
     async with opened(http, "?model=m") as one, opened(http, "?model=m") as other:

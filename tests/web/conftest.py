@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import trio
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from voicegate.errors import PeerError
 from voicegate.realtime import Controller, SessionConfiguration
@@ -34,6 +34,11 @@ from voicegate.signaling import (
     TokenMint,
 )
 from voicegate.web import load_assets
+
+# Nothing is measured by these: they keep a broken test from hanging.
+PATIENCE_S = 60.0
+PATIENCE_MS = 1000 * PATIENCE_S
+expect.set_options(timeout=PATIENCE_MS)
 
 FLAGS = [
     "--no-sandbox",
@@ -137,10 +142,10 @@ def served() -> Iterator[ServedPage]:
 
     thread = threading.Thread(target=trio.run, args=(serve,))
     thread.start()
-    assert started.wait(10)
+    assert started.wait(PATIENCE_S)
     yield ServedPage(f"http://127.0.0.1:{page_port}/", f"http://127.0.0.1:{away_port}/", signal_port, host)
     stopping[0]()
-    thread.join(10)
+    thread.join(PATIENCE_S)
     assert not thread.is_alive()
 
 
@@ -177,7 +182,7 @@ def open_page(browser: Browser, served: ServedPage) -> Iterator[OpenPage]:
         contexts.append(context)
         tolerated.extend(expected)
         page = context.new_page()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(PATIENCE_MS)
         page.on("console", lambda message: complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(f"uncaught: {error.message}"))
         if script:
@@ -210,7 +215,7 @@ def until() -> Until:
     """Wait for an expression to be true. (Playwright's own way evaluates in the page, which its policy forbids.)"""
 
     def until(page: Page, expression: str) -> None:
-        for _ in range(500):
+        for _ in range(round(PATIENCE_MS / 20)):
             if page.evaluate(expression):
                 return
             page.wait_for_timeout(20)

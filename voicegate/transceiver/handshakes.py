@@ -42,6 +42,7 @@ from voicegate.transceiver.limits import (
     HALF_RTT_GUARD_S,
     HANDSHAKE_RETRY_S,
     HANDSHAKE_STALL_S,
+    HELLO_LIMIT_S,
     MAX_HANDSHAKES,
 )
 from voicegate.transceiver.parameters import SessionParameters, Surroundings
@@ -144,10 +145,13 @@ class Handshakes:
         """A check came over this path, and with it the right to send a little more there (`Path.may_send`).
 
         Our ClientHello is repeated at once, and not when its timer, ever slower, thinks of it: the repeats before this
-        may have been too much for what had come. Browsers send three checks, then none for a second or longer.
+        may have been too much for what had come. Browsers send three checks, then none for a second or longer. If the
+        ClientHello is the client's to say, it may from now on, and has so much time.
         """
         dtls = self.connection
-        if dtls is not None and path is self.path and not path.is_proven and dtls.state is ConnectionState.HELLO:
+        if dtls is None and path.is_claimed and self._deadline == inf:
+            self._deadline = now + HELLO_LIMIT_S
+        elif dtls is not None and path is self.path and not path.is_proven and dtls.state is ConnectionState.HELLO:
             dtls.repeat_flight(now)
             self.send(now)
 
@@ -184,6 +188,8 @@ class Handshakes:
         """The offer has come at last, and with it whom to let in. True if that is who is here already."""
         self._parameters = parameters
         if self.connection is None:
+            if not self._begun:
+                self._deadline = inf  # Whoever was silent until now may have been somebody else.
             return False
         if self.path not in self._owner.paths.values():
             # It was somebody else's, who has the same template.
