@@ -3,6 +3,7 @@
 import contextlib
 import ipaddress
 import json
+import math
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -57,6 +58,9 @@ from voicegate.transceiver.clock import MediaClock
 from voicegate.web import load_assets
 
 ANSWER_SDP = "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\n"
+# Generous, for a busy machine: it only keeps what never comes from being waited for. No limit of ours is as long, but the
+# one for whole connections.
+PATIENCE_S = 60.0
 SCHEMA = json.loads((Path(__file__).parents[2] / "spec" / "signaling.schema.json").read_text())
 
 
@@ -393,14 +397,16 @@ class HttpClient:
             await stream.send_all(request + connection.send(h11.Data(data=body)) + connection.send(h11.EndOfMessage()))
             return await read_reply(stream, connection)
 
-    async def raw(self, octets: bytes) -> bytes:
-        """Send these octets as they are; all that comes back until the server closes, or for half a second."""
+    async def raw(self, octets: bytes, wait_s: float | None = None) -> bytes:
+        """Send these octets as they are; all that comes back until the server closes, which it must, unless somebody
+        gives up waiting for that after `wait_s`."""
         received = b""
-        async with await trio.open_tcp_stream("127.0.0.1", self.port) as stream:
-            with contextlib.suppress(trio.BrokenResourceError), trio.move_on_after(0.5):
-                await stream.send_all(octets)
-                while data := await stream.receive_some():
-                    received += data
+        with trio.fail_after(PATIENCE_S):
+            async with await trio.open_tcp_stream("127.0.0.1", self.port) as stream:
+                with contextlib.suppress(trio.BrokenResourceError), trio.move_on_after(wait_s or math.inf):
+                    await stream.send_all(octets)
+                    while data := await stream.receive_some():
+                        received += data
         return received
 
 

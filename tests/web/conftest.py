@@ -3,6 +3,7 @@
 import shutil
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 import trio
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from voicegate.errors import PeerError
 from voicegate.realtime import Controller, SessionConfiguration
@@ -34,6 +35,10 @@ from voicegate.signaling import (
     TokenMint,
 )
 from voicegate.web import load_assets
+
+# Generous, for a busy machine: it only keeps what never comes from being waited for.
+PATIENCE_S = 60.0
+expect.set_options(timeout=1000 * PATIENCE_S)
 
 FLAGS = [
     "--no-sandbox",
@@ -137,10 +142,10 @@ def served() -> Iterator[ServedPage]:
 
     thread = threading.Thread(target=trio.run, args=(serve,))
     thread.start()
-    assert started.wait(10)
+    assert started.wait(PATIENCE_S)
     yield ServedPage(f"http://127.0.0.1:{page_port}/", f"http://127.0.0.1:{away_port}/", signal_port, host)
     stopping[0]()
-    thread.join(10)
+    thread.join(PATIENCE_S)
     assert not thread.is_alive()
 
 
@@ -177,7 +182,7 @@ def open_page(browser: Browser, served: ServedPage) -> Iterator[OpenPage]:
         contexts.append(context)
         tolerated.extend(expected)
         page = context.new_page()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(1000 * PATIENCE_S)
         page.on("console", lambda message: complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(f"uncaught: {error.message}"))
         if script:
@@ -210,11 +215,11 @@ def until() -> Until:
     """Wait for an expression to be true. (Playwright's own way evaluates in the page, which its policy forbids.)"""
 
     def until(page: Page, expression: str) -> None:
-        for _ in range(500):
-            if page.evaluate(expression):
-                return
+        end = time.monotonic() + PATIENCE_S
+        while not page.evaluate(expression):
+            if time.monotonic() > end:
+                pytest.fail(f"never true: {expression}")
             page.wait_for_timeout(20)
-        pytest.fail(f"never true: {expression}")
 
     return until
 
