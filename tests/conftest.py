@@ -33,9 +33,9 @@ AUDIBLE = 100
 
 Samples: TypeAlias = "array[int]"
 
-# How long an example takes says nothing about the code on a machine that stands still now and then, and a run that found
-# what no run before it had found would say nothing about the change that it is to judge. Whoever looks for what nobody has
-# found yet takes other examples each time: make test ARGS="--hypothesis-profile explore".
+# How long an example takes says nothing about the code on a machine that stands still now and then, and a run that
+# found what no run before it had found would say nothing about the change that it is to judge. Whoever looks for what
+# nobody has found yet takes other examples each time: make test ARGS="--hypothesis-profile explore".
 settings.register_profile("explore", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("steady", settings.get_profile("explore"), derandomize=True)
 settings.load_profile("steady")

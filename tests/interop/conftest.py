@@ -25,7 +25,8 @@ FRAME_SAMPLES = 960  # 20 ms: fine enough to tell syllables apart, coarse enough
 FRAME_S = FRAME_SAMPLES / SAMPLE_RATE
 PART_FRAMES = 75  # 1.5 s, some words: enough to know them again
 
-# A call of half a minute, with the start of a browser before it on a busy machine; longer than a script waits for one thing.
+# A call of half a minute, with the start of a browser before it on a busy machine; longer than a script waits for any
+# one thing, so that it is the script that says what never came.
 PEER_TIMEOUT_S = 180.0
 
 Samples: TypeAlias = "array[int]"

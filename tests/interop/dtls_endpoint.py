@@ -149,16 +149,19 @@ class DtlsEndpoint:
                         dtls.start(now)
                 else:
                     self._open(data)
-            if (timeout := dtls.next_timeout()) is not None and now >= timeout:
-                dtls.handle_timeout(now)
-            while (event := dtls.next_event()) is not None:
-                if isinstance(event, HandshakeComplete | ConnectionFailed):
-                    self._note(event, dtls, now)
+            self._drive(dtls, now)
             if peer is not None:
                 for datagram in dtls.datagrams_to_send(now):
                     udp.sendto(datagram, peer)
             if isinstance(self.outcome, ConnectionFailed) or (self.opened_packets and has_new_keys(dtls)):
                 self._settled.set()
+
+    def _drive(self, dtls: DtlsConnection, now: float) -> None:
+        if (timeout := dtls.next_timeout()) is not None and now >= timeout:
+            dtls.handle_timeout(now)
+        while (event := dtls.next_event()) is not None:
+            if isinstance(event, HandshakeComplete | ConnectionFailed):
+                self._note(event, dtls, now)
 
     def _note(self, event: HandshakeComplete | ConnectionFailed, dtls: DtlsConnection, now: float) -> None:
         self.outcome = event

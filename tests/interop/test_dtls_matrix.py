@@ -108,7 +108,10 @@ Run: TypeAlias = "Callable[[str, DtlsEndpoint], dict[str, Any]]"
 
 @pytest.fixture(scope="module")
 def run(isolated: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    """Have a peer call until there is no more to come; its report. Each peer is a program of its own, but a Firefox lasts for its cells."""
+    """Have a peer call until there is no more to come; its report.
+
+    Each peer is a program of its own, but a Firefox lasts for its cells.
+    """
     recording = tmp_path_factory.mktemp("heard") / "heard.wav"
     pages: dict[str, FirefoxPage] = {}
     with contextlib.ExitStack() as browsers:

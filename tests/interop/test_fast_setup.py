@@ -39,9 +39,7 @@ def test_chromium_takes_every_shortcut_that_it_offers(
     flags = [f"--flag=--force-fieldtrials={trials}"] if trials else []
     if not post_quantum:
         flags.append(NO_POST_QUANTUM)
-    report, _ = run_peer(
-        "browser_peer", "--setup", f"{voicegate.http}/v1/realtime/calls", "--negotiated", *flags
-    )
+    report, _ = run_peer("browser_peer", "--setup", f"{voicegate.http}/v1/realtime/calls", "--negotiated", *flags)
     voicegate.stop()
     uses_sped, uses_snap = SPED in trials, SNAP in trials
     assert shortcuts_used(voicegate) == ["sped"] * uses_sped + ["snap"] * uses_snap + ["dcid"]

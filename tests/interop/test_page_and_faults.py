@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 BEFORE = "One two three four five six seven eight nine ten"
 AFTER = "Nobody in this house can say for certain who has been eating from my plate or drinking from my little cup"
 
-# Half a second of them. Packets are counted, not time: what waits in a socket while the machine stands still is not lost.
-# How long the silence really is, the benchmark of faults tells.
+# Half a second of them. Packets are counted, not time: what waits in a socket while the machine stands still is not
+# lost. How long the silence really is, the benchmark of faults tells.
 MOST_LOST = 25
 
 

@@ -124,9 +124,7 @@ def test_the_parrot_and_the_echo_speak_the_dialect_too(
         assert (errors(report), report["sdkErrors"], report["console"]) == ([], [], [])
 
 
-def test_behind_it_stands_a_realtime_server(
-    voicegate_up: StartVoicegate, run_peer: RunPeer, speech: list[str]
-) -> None:
+def test_behind_it_stands_a_realtime_server(voicegate_up: StartVoicegate, run_peer: RunPeer, speech: list[str]) -> None:
     """The SDK in front, a server that is strict about the documented protocol behind, and both are content."""
     script = """
         say request, until output_audio_buffer.started, pause 0.5, say request, until conversation.item.truncated

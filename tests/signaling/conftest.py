@@ -58,8 +58,8 @@ from voicegate.transceiver.clock import MediaClock
 from voicegate.web import load_assets
 
 ANSWER_SDP = "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\n"
-# Generous, for a busy machine: it only keeps what never comes from being waited for. No limit of ours is as long, but the
-# one for whole connections.
+# Generous, for a busy machine: it only keeps what never comes from being waited for. No limit of ours is as long, but
+# the one for whole connections.
 PATIENCE_S = 60.0
 SCHEMA = json.loads((Path(__file__).parents[2] / "spec" / "signaling.schema.json").read_text())
 
