@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.up.programs import PATIENCE_S
+
 if TYPE_CHECKING:
     from tests.conftest import StartVoicegate, Voice
     from tests.interop.conftest import RunPeer
@@ -137,7 +139,7 @@ def test_behind_it_stands_a_realtime_server(voicegate_up: StartVoicegate, run_pe
         calls = f"{voicegate.http}/v1/realtime/calls"
         report, (_, heard) = run_peer("browser_peer", "--sdk", calls, "--script", script, *speech)
         backend.send_signal(signal.SIGINT)
-        said = [json.loads(line) for line in backend.communicate(timeout=10)[0].splitlines()]
+        said = [json.loads(line) for line in backend.communicate(timeout=PATIENCE_S)[0].splitlines()]
 
     names = types(report)
     assert in_order(

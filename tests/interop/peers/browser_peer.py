@@ -46,7 +46,7 @@ HERE = Path(__file__).parent
 SDK = Path(sys.prefix, "npm", "package", "dist", "bundle", "openai-realtime-agents.umd.js")  # from tools/setup.py
 
 # Generous, for a busy machine: it only keeps what never comes from being waited for.
-PATIENCE_S = 20.0
+PATIENCE_S = 40.0
 
 FLAGS = [
     "--no-sandbox",
