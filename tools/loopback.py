@@ -35,8 +35,8 @@ SIOCGIFFLAGS = 0x8913
 SIOCSIFFLAGS = 0x8914
 IFF_UP = 0x1
 
-# A process that was told to end just before the command did may need a moment for it, and the machine may stand still in
-# that moment. Only a run that leaves somebody behind takes so long.
+# A process that was told to end just before the command did may need a moment for it, in which the machine may stand
+# still. Only a run that leaves somebody behind takes so long.
 LAST_BREATH_S = 6.0
 
 libc = ctypes.CDLL(None, use_errno=True)
