@@ -152,7 +152,9 @@ def served() -> Iterator[ServedPage]:
 @pytest.fixture(scope="module")
 def browser(isolated: None) -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=FLAGS, timeout=1000 * PATIENCE_S
+        )
         yield browser
         browser.close()
 

@@ -45,7 +45,8 @@ Speech: TypeAlias = "dict[str, Path]"
 HERE = Path(__file__).parent
 SDK = Path(sys.prefix, "npm", "package", "dist", "bundle", "openai-realtime-agents.umd.js")  # from tools/setup.py
 
-# Generous, for a busy machine: it only keeps what never comes from being waited for.
+# Generous, for a busy machine: they only keep what never comes from being waited for.
+START_S = 60.0
 PATIENCE_S = 40.0
 
 FLAGS = [
@@ -105,9 +106,13 @@ def open_chromium(flags: list[str], play: Path | None, speech: Speech, console: 
     microphone = [f"--use-file-for-fake-audio-capture={play}%noloop"] if play else []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), headless=True, args=[*FLAGS, *microphone, *flags]
+            executable_path=shutil.which("chromium"),
+            headless=True,
+            args=[*FLAGS, *microphone, *flags],
+            timeout=1000 * START_S,
         )
         page = browser.new_page(bypass_csp=True)
+        page.set_default_timeout(1000 * PATIENCE_S)
         page.on("console", lambda message: console.append(describe(message)))
         page.on("pageerror", lambda error: console.append(f"uncaught: {error.message}"))
         if speech:

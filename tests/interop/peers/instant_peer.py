@@ -18,7 +18,7 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-from tests.interop.peers.browser_peer import FLAGS, describe
+from tests.interop.peers.browser_peer import FLAGS, START_S, describe
 from tests.interop.peers.exchange import report
 
 HERE = Path(__file__).parent
@@ -101,7 +101,9 @@ def main() -> None:
         "packets": arguments.packets,
     }
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), headless=True, args=FLAGS)
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), headless=True, args=FLAGS, timeout=1000 * START_S
+        )
         page = browser.new_page(bypass_csp=True)
         console: list[str] = []
         page.on("console", lambda message: console.append(describe(message)))
