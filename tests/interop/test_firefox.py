@@ -47,7 +47,7 @@ def test_the_parrot_answers_on_the_page(
     words = voice.speak("Good morning parrot, the wind was strong tonight and all the boats have stayed in the harbour")
     url = voicegate_up("--agent", "parrot").http
     speech = f"--speech=words={voice.write(tmp_path / 'words.wav', words)}"
-    script = "until listening, say words, until hearing, until speaking, until listening"
+    script = "until talking, say words, until hearing, until speaking, until listening"
     report, (_, heard) = run_peer("browser_peer", "--browser", "firefox", "--page", url, "--script", script, speech)
     assert ears.share_heard(words, heard) >= ears.enough
     states = list(dict.fromkeys(moment["state"] for moment in report["shown"]))

@@ -23,7 +23,7 @@ REST = "with seven hungry wolves that want to know what there is for supper in t
 THIRD = "Please be quiet now, nobody wants to hear about the fox and what it does in the evening"
 
 SCRIPT = """
-    until listening, say first, until hearing, until speaking, until listening,
+    until talking, say first, until hearing, until speaking, until listening,
     say second, until hearing, until speaking, pause 0.3, say third, until output_audio_buffer.cleared,
     until speaking, until listening
 """
@@ -40,7 +40,7 @@ def test_a_spoken_round_trip_and_an_interruption(
 
     # What went in comes back, but not the end of the answer that was talked over.
     assert ears.share_heard(first + third, heard) >= ears.enough
-    assert ears.share_heard(rest, heard) < ears.enough
+    assert ears.share_heard(rest, heard) <= ears.enough
 
     # The page told all along what was going on, and complained of nothing.
     states = list(dict.fromkeys(moment["state"] for moment in report["shown"]))
