@@ -183,7 +183,8 @@ def test_events_that_wait_behind_a_commit_are_bounded() -> None:
 def test_the_oldest_items_make_room() -> None:
     items = Items()
     for index in range(MAX_ITEMS + 5):
-        items.add(str(index), MessageItem(id=str(index), role="user", content=[]))
+        before = items.add(str(index), MessageItem(id=str(index), role="user", content=[]))
+        assert before == (str(index - 1) if index else None)
     assert len(items) == MAX_ITEMS
     assert items.find("4") is None
     assert items.find("5") is not None
@@ -196,6 +197,11 @@ def test_items_are_bounded_in_octets() -> None:
         content = [InputText(text="x" * (MAX_ITEMS_OCTETS // 2 - 500))]
         items.add(name, MessageItem(id=name, role="user", content=list(content)))
     assert (len(items), items.last_id) == (2, "c")
+    # Many small ones go for one: it still follows what it was put behind.
+    small = [items.add(str(index), MessageItem(id=str(index), role="user", content=[])) for index in range(10)]
+    assert small[1:] == [str(index) for index in range(9)]
+    more = [InputText(text="x" * (MAX_ITEMS_OCTETS - 2_000))]
+    assert items.add("more", MessageItem(id="more", role="user", content=list(more))) == "9"
     huge = MessageItem(id="d", role="user", content=[InputText(text="x" * 2 * MAX_ITEMS_OCTETS)])
     assert items.add("d", huge, ROOT) is None
     assert (len(items), items.last_id) == (1, "d")

@@ -124,7 +124,14 @@ SHAPED = st.fixed_dictionaries(
         "response_id": st.sampled_from(["resp_1", "resp_2"]),
         "item_id": st.sampled_from(["item_1", "item_2"]),
         "delta": st.sampled_from(["AAAA", "A", "AA==", "é"]),
-        "item": st.fixed_dictionaries({"id": st.sampled_from(["item_1", "item_2"])}, optional={"content": VALUES}),
+        "item": st.fixed_dictionaries(
+            {"id": st.sampled_from(["item_1", "item_2"])},
+            optional={
+                "type": st.sampled_from(["message", "function_call", "function_call_output"]),
+                "call_id": VALUES,
+                "content": VALUES,
+            },
+        ),
         "response": st.fixed_dictionaries({"id": st.sampled_from(["resp_1", "resp_2"])}, optional={"output": VALUES}),
         "session": VALUES,
         "transcript": st.text(max_size=3),

@@ -9,7 +9,9 @@ import trio
 
 from voicegate.client import CallError, CallFailure, Heard
 from voicegate.client.audio import FRAME_OCTETS, SAMPLE_RATE_HZ
+from voicegate.client.events import EventsOpened
 from voicegate.client.limits import HEARD_FRAMES
+from voicegate.errors import LocalError
 
 
 def tone(seconds: float, hertz: float = 440.0) -> bytes:
@@ -189,3 +191,24 @@ async def test_send_audio_waits_for_room(autojump_clock: Any, call_over_simnet: 
         await call.send_audio(tone(1.0) * 32)
         await call.wait_sent()
         assert trio.current_time() - started == pytest.approx(32, abs=0.1)
+
+
+async def test_what_the_server_says_besides_events_is_no_harm(autojump_clock: Any, call_over_simnet: Any) -> None:
+    async with call_over_simnet() as (call, _, _):
+        for text in ("", "nonsense", "7", "[" * 100_000):
+            call._receive_event(text)
+        await listen(call, 10)
+        assert not call.is_over
+
+
+async def test_an_event_that_waited_and_cannot_be_sent_ends_the_call(
+    autojump_clock: Any, call_over_simnet: Any
+) -> None:
+    async with call_over_simnet() as (call, _, _):
+        call.send_event({"type": "response.create"})
+        # A server that closes the channel in the moment in which it opens.
+        call._session._events.append(EventsOpened())
+        call.batch_done()
+        assert call.is_over
+        with pytest.raises(LocalError):
+            await call.wait_ended()

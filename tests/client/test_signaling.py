@@ -13,7 +13,7 @@ from trio_websocket import ConnectionClosed, WebSocketRequest, serve_websocket
 
 from voicegate.client import CallError, CallFailure, connect
 from voicegate.client.limits import MAX_ANSWER_OCTETS
-from voicegate.client.signaling import open_signaling
+from voicegate.client.signaling import events_id_of, open_signaling
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "spec" / "signaling.schema.json").read_text())
 OFFER = "v=0\r\n"
@@ -106,6 +106,50 @@ async def test_http_without_a_path_means_the_realtime_calls() -> None:
     assert [request.partition(b" HTTP")[0] for request in requests] == [b"POST /v1/realtime/calls"]
 
 
+@pytest.mark.parametrize(
+    "location",
+    [
+        b"/v1/a b",
+        b"//[bad/x",
+        b"\xff\xfe",
+        b"/\xc3\xa4",
+        b"ftp://127.0.0.1:%d/x",
+        b"https://127.0.0.1:%d/x",
+        b"http://h/x",
+    ],
+)
+async def test_a_place_to_hang_up_that_is_none_is_left_alone(location: bytes) -> None:
+    requests: list[bytes] = []
+
+    async def serve(stream: trio.SocketStream) -> None:
+        where = location.replace(b"%d", str(stream.socket.getsockname()[1]).encode())
+        reply = b"HTTP/1.1 201 Created\r\nLocation: %s\r\nContent-Length: 5\r\n\r\nv=0\r\n" % where
+        await http_reply(reply, requests)(stream)
+
+    async with (
+        tcp_server(serve) as port,
+        open_signaling(f"http://127.0.0.1:{port}/v1/realtime/calls") as signaling,
+    ):
+        await signaling.exchange(OFFER)
+        await signaling.hang_up()
+    assert len(requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("query", "events_id"),
+    [
+        ("dcid=0", 0),
+        ("a=b&dcid=1023", 1023),
+        ("", None),
+        ("dcid=1024", None),
+        ("dcid=x", None),
+        ("dcid=" + "9" * 5000, None),
+    ],
+)
+def test_the_id_of_the_channel_of_events(query: str, events_id: int | None) -> None:
+    assert events_id_of(query) == events_id
+
+
 async def test_websocket_says_what_the_schema_says() -> None:
     said: list[Any] = []
 
@@ -143,6 +187,10 @@ async def test_websocket_says_what_the_schema_says() -> None:
         "ws://h:99999/",
         "ws://h:0/",
         "ws://a b/",
+        "http://h/ä",
+        "ws://h/?x=ä",
+        "http://h/\x01",
+        "http://hö/",
     ],
 )
 async def test_bad_url(url: str) -> None:
@@ -163,8 +211,9 @@ async def test_server_away_when_nobody_listens(scheme: str) -> None:
     assert f"127.0.0.1:{port}" in str(error)
 
 
-async def test_server_away_when_the_name_is_unknown() -> None:
-    assert (await failure_of("ws://does-not-exist.invalid/")).reason is CallFailure.SERVER_AWAY
+@pytest.mark.parametrize("name", ["does-not-exist.invalid", "a..b", "a" * 64 + ".invalid"])
+async def test_server_away_when_the_name_is_unknown(name: str) -> None:
+    assert (await failure_of(f"ws://{name}/")).reason is CallFailure.SERVER_AWAY
 
 
 @pytest.mark.parametrize("scheme", ["wss", "https"])
@@ -268,6 +317,28 @@ async def test_bad_answer_when_the_subprotocol_is_unknown() -> None:
         server = await nursery.start(serve_websocket, serve, "127.0.0.1", 0, None)
         error = await failure_of(f"ws://127.0.0.1:{server.port}/")
         nursery.cancel_scope.cancel()
+    assert error.reason is CallFailure.BAD_ANSWER
+    assert "voicegate.v1" in str(error)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b"garbage\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 100_000,
+        b"HTTP/1.1 101 Go on\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
+        b"HTTP/1.1 101 Go on\r\nUpgrade: websocket\r\nConnection: upgrade\r\nSec-WebSocket-Accept: x\r\n\r\n",
+    ],
+)
+async def test_bad_answer_when_it_is_no_websocket(reply: bytes) -> None:
+    async def serve(stream: trio.SocketStream) -> None:
+        await stream.receive_some()
+        with suppress(trio.BrokenResourceError):
+            await stream.send_all(reply)
+            await stream.receive_some()
+
+    async with tcp_server(serve) as port:
+        error = await failure_of(f"ws://127.0.0.1:{port}/")
     assert error.reason is CallFailure.BAD_ANSWER
     assert "voicegate.v1" in str(error)
 

@@ -80,6 +80,20 @@ def test_any_client_is_taken_until_its_ufrag_is_known(make: Any, checks: Any) ->
     assert agent.statistics.requests_answered == 2
 
 
+def test_it_serves_whose_checks_it_accepts(make: Any, checks: Any) -> None:
+    agent = make.lite(remote_ufrag=None)
+    assert not agent.serves("cliU")
+    checks.remote_ufrag = "anybody"
+    agent.receive_datagram(checks(), CLIENT_ADDR, 1.0)
+    assert agent.serves("anybody")
+    assert not agent.serves("cliU")
+    assert agent.client_at(CLIENT_ADDR) == b"anybody"
+    agent.set_remote_ufrag("cliU")
+    assert agent.serves("cliU"), "before his first check, too"
+    assert not agent.serves("anybody")
+    assert agent.client_at(CLIENT_ADDR) == b""
+
+
 @pytest.mark.rfc("8445", "7.1.1")
 def test_a_check_without_priority_or_with_unknown_optional_attributes_is_answered(make: Any, checks: Any) -> None:
     agent = make.lite()

@@ -26,6 +26,12 @@ def test_it_need_not_come_first() -> None:
     assert server_ufrag_untrusted(request({SOFTWARE: b"x" * 5, PRIORITY: b"1234", USERNAME: b"abcd:e"})) == b"abcd"
 
 
+def test_what_looks_like_one_inside_of_another_attribute_is_none() -> None:
+    assert (
+        server_ufrag_untrusted(request({SOFTWARE: bytes.fromhex("00060003613a62"), USERNAME: b"srvU:cliU"})) == b"srvU"
+    )
+
+
 @pytest.mark.parametrize(
     "data",
     [

@@ -2,12 +2,12 @@
 
 import logging
 import os
-import signal
 import sys
 import time
 from contextlib import suppress
 
 import trio
+import trio.testing
 
 from voicegate.net import ControlChannel, run_child
 
@@ -49,10 +49,10 @@ async def deaf(control: ControlChannel) -> None:
 
 
 async def stuck(control: ControlChannel) -> None:
-    """Never await again, so that only the kernel's alarm helps. A shorter one than ours, for the patience of tests."""
+    """Never await again, so that only the kernel's alarm helps."""
     control.ready()
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    await trio.sleep(0.01)
+    # Until that is written.
+    await trio.testing.wait_all_tasks_blocked()
     while True:
         time.sleep(1)  # noqa: ASYNC251 - this is what is tested
 

@@ -34,7 +34,7 @@ class Recorder:
         return [data for data, _ in self.received]
 
     async def wait_for(self, count: int) -> None:
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             while len(self.received) < count:
                 self.changed = trio.Event()
                 await self.changed.wait()

@@ -39,7 +39,7 @@ async def test_answers_find_their_questions_in_any_order() -> None:
                 async for message in messages:
                     questions.take_reply(message)
 
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(take_replies)
                 async with trio.open_nursery() as asking:
@@ -56,7 +56,7 @@ async def test_answers_find_their_questions_in_any_order() -> None:
 async def test_the_end_of_the_channel_is_the_end_of_waiting() -> None:
     async with channel() as (ours, _):
         questions = Questions(ours)
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             async with trio.open_nursery() as nursery:
 
                 async def ask() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from tests.relay.conftest import DTLS, KEYS, RTP, answer_to, binding_request
 from voicegate.net import DatagramPort, open_datagram_socket
+from voicegate.net.limits import FAST_BATCH_DATAGRAMS
 from voicegate.relay import FlowState, FlowTable, Router
 from voicegate.relay.express import Express
 from voicegate.relay.worker import _HopSide
@@ -196,6 +197,18 @@ def test_a_batch_that_is_too_big_for_a_bundle_makes_several(rig: Rig) -> None:
         rig.near[0].send(rig.hop, (entry(0), big), (entry(0), big))
     rig.relay()
     assert rig.transceivers[0].received[onward(0), big] == 10
+
+
+def test_a_batch_may_make_more_bundles_than_it_has(rig: Rig) -> None:
+    """Packets that shared bundles part on their way, and those to each transceiver fit together worse."""
+    rig.establish(0, 0)
+    rig.establish(1, 1)
+    bigger, big = b"\x80" + bytes(749), b"\x80" + bytes(599)
+    for _ in range(FAST_BATCH_DATAGRAMS):
+        rig.near[0].send(rig.hop, (entry(0), bigger), (entry(1), big))
+    rig.relay()
+    assert rig.transceivers[0].received[onward(0), bigger] == FAST_BATCH_DATAGRAMS
+    assert rig.transceivers[1].received[onward(1), big] == FAST_BATCH_DATAGRAMS
 
 
 def test_a_recalled_flow_passes_when_its_way_is_known(rig: Rig) -> None:

@@ -39,7 +39,7 @@ async def test_a_worker_carries_packets_both_ways(batched: bool) -> None:
     with public, hop, client, transceiver:
         for each in (client, transceiver):
             each.bind(("127.0.0.1", 0))
-            each.settimeout(10)
+            each.settimeout(60)
         record = TransceiverRecord("t", 0, ((0, 9),), 1, transceiver.getsockname())
         worker = RelayWorker(RelayConfig(0, SECRET, Registry((record,))), 5, [public], hop, batched=batched)
         receiver = HopReceiver(keys.hop_keys)

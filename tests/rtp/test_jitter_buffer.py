@@ -280,6 +280,34 @@ def test_sender_that_restarts_its_numbering_is_followed() -> None:
     assert buffer.statistics.lost == 0
 
 
+@pytest.mark.parametrize("first", [0, 1, 7, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFFF])
+@pytest.mark.parametrize("leap", [-0x8000_0000, -0x7FFF_FFFF, -0x4000_0000, 0x4000_0000, 0x7FFF_FFFF])
+def test_however_often_the_sender_begins_anew_it_is_heard_at_once(first: int, leap: int) -> None:
+    buffer, number, now, timestamp = JitterBuffer(), 0, 0.0, first
+    for _ in range(12):
+        played = buffer.statistics.played
+        for _ in range(5):
+            buffer.insert(number & 0xFFFF, timestamp & 0xFFFF_FFFF, b"\x68x", now)
+            buffer.pull(now + 0.001)
+            number, timestamp, now = number + 1, timestamp + 960, now + TICK_S
+        assert buffer.statistics.played >= played + 4
+        timestamp += leap
+
+
+def test_packets_that_overlap_are_never_played_backwards() -> None:
+    """A sender whose timestamps contradict the lengths of its packets harms no count."""
+    buffer = JitterBuffer()
+    buffer.insert(0, 0, b"\x68a", 0.0)
+    buffer.insert(5, 100, b"\x68b", 0.0)
+    buffer.insert(6, 9600, b"\x68c", 0.0)
+    lost = [0]
+    for tick in range(1, 60):
+        buffer.pull(tick * TICK_S)
+        lost.append(buffer.statistics.lost)
+    assert lost == sorted(lost)
+    assert buffer.depth == 0
+
+
 def test_reset_forgets_the_stream_and_keeps_the_counts() -> None:
     buffer = JitterBuffer()
     buffer.insert(1, 960, b"\x68old", 0.0)

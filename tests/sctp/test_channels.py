@@ -24,6 +24,7 @@ from voicegate.sctp.limits import MAXIMUM_CHANNELS
 if TYPE_CHECKING:
     from tests.sctp.conftest import Line, MakeChannels, MakeLine
 
+STRING = 51
 Pair = tuple[DataChannels, DataChannels]
 
 
@@ -104,6 +105,47 @@ def test_closing_on_a_terrible_line(make_channels: MakeChannels, make_line: Make
     assert [event.data for event in line.told(1, MessageReceived)] == [f"{number}" * 3000 for number in range(4)]
 
 
+@pytest.mark.parametrize("ordered", [True, False])
+def test_an_id_is_used_again_before_the_answer_to_our_reset_has_come(
+    up: tuple[DataChannels, DataChannels, Line], ordered: bool
+) -> None:
+    """RFC 8831 §6.7: for its peer both directions are reset. That we have not heard so costs nothing."""
+    client, server, line = up
+    client.open("old")
+    client.send(0, "one")
+    line.run(limit_s=0.5)
+    for _ in range(3):
+        server.send(0, "for the old one")
+    line.run(limit_s=0.5)
+    line.drop = lambda sender, _number, packet: sender == 0 and b"\x00\x10\x00\x0c" in packet
+    client.close(0)
+    # Its answer is lost, its own question is not.
+    assert line.run(lambda: bool(line.told(0, ChannelClosed)))
+    assert line.told(1, ChannelClosed) == []
+    assert client.open("new", ordered=ordered) == 0
+    client.send(0, "two")
+    assert line.run(lambda: len(line.told(1, ChannelOpened)) == 2)
+    server.send(0, "three")
+    line.run(limit_s=0.2)
+    line.drop = None
+    line.run(limit_s=3)
+    server.send(0, "four")
+    client.send(0, "five")
+    line.run(limit_s=3)
+    assert [(type(event).__name__, getattr(event, "data", "")) for event in line.events[1][-5:]] == [
+        ("MessageReceived", "one"),
+        ("ChannelClosed", ""),
+        ("ChannelOpened", ""),
+        ("MessageReceived", "two"),
+        ("MessageReceived", "five"),
+    ]
+    assert [event.data for event in line.told(0, MessageReceived)][3:] == ["three", "four"]
+    server.close(0)
+    line.run(limit_s=3)
+    assert len(line.told(0, ChannelClosed)) == len(line.told(1, ChannelClosed)) == 2
+    assert server.statistics.refused_channels == 0
+
+
 def test_a_channel_closed_before_anything_is_up(make_channels: MakeChannels, make_line: MakeLine) -> None:
     client, server = make_channels()
     line = make_line((client, server))
@@ -165,7 +207,7 @@ class TestPeersThatMayNot:
         [(51, b"\xff\xfe"), (50, b"\x09"), (50, b"\x03\x00"), (50, b"\x03\x07" + bytes(10)), (99, b"x"), (50, b"\x02")],
     )
     def test_strange_messages(self, up: tuple[DataChannels, DataChannels, Line], protocol: int, content: bytes) -> None:
-        client, _, line = up
+        client, server, line = up
         channel = client.open("x")
         client._association.send(channel, protocol, content)
         client._association.send(40, protocol, content)
@@ -173,6 +215,8 @@ class TestPeersThatMayNot:
         line.run(limit_s=1)
         assert line.told(1, MessageReceived) == [MessageReceived(channel, "still fine")]
         assert line.told(1, AssociationLost) == []
+        if protocol == STRING:
+            assert server.statistics.unknown_stream_messages == 1
 
 
 class TestTheEnd:

@@ -3,7 +3,6 @@
 import contextlib
 import ipaddress
 import json
-import math
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -83,6 +82,7 @@ class FakeCall:
     metadata: Mapping[str, object] = field(default_factory=lambda: {"agent": "parrot"})
     candidates: list[str] = field(default_factory=list)
     end_reason: str | None = None
+    bye_detail: str = ""
     hub: EventHub = field(default_factory=EventHub)
     controller: Controller | None = None
     _ended: trio.Event = field(default_factory=trio.Event)
@@ -397,16 +397,24 @@ class HttpClient:
             await stream.send_all(request + connection.send(h11.Data(data=body)) + connection.send(h11.EndOfMessage()))
             return await read_reply(stream, connection)
 
-    async def raw(self, octets: bytes, wait_s: float | None = None) -> bytes:
-        """Send these octets as they are; all that comes back until the server closes, which it must, unless somebody
-        gives up waiting for that after `wait_s`."""
+    async def until_closed(self, octets: bytes) -> bytes:
+        """Send these octets as they are; all that comes back until the server closes, which it has to."""
         received = b""
-        with trio.fail_after(PATIENCE_S):
-            async with await trio.open_tcp_stream("127.0.0.1", self.port) as stream:
-                with contextlib.suppress(trio.BrokenResourceError), trio.move_on_after(wait_s or math.inf):
-                    await stream.send_all(octets)
-                    while data := await stream.receive_some():
-                        received += data
+        async with await trio.open_tcp_stream("127.0.0.1", self.port) as stream:
+            with trio.fail_after(PATIENCE_S):
+                await stream.send_all(octets)
+                while data := await stream.receive_some():
+                    received += data
+        return received
+
+    async def raw(self, octets: bytes) -> bytes:
+        """Send these octets as they are; all that comes back until the server closes, or for half a second."""
+        received = b""
+        async with await trio.open_tcp_stream("127.0.0.1", self.port) as stream:
+            with contextlib.suppress(trio.BrokenResourceError), trio.move_on_after(0.5):
+                await stream.send_all(octets)
+                while data := await stream.receive_some():
+                    received += data
         return received
 
 

@@ -96,6 +96,16 @@ async def test_what_is_no_event_is_refused_to_whoever_sends_it(dial: Any, host: 
             host.calls[0].events.send_nowait(event)
 
 
+async def test_what_there_is_to_say_beside_the_reason_is_said(dial: Any, host: Any) -> None:
+    async with dial() as client:
+        await client.call()
+        host.calls[0].bye_detail = "no common cipher suite"
+        host.calls[0].hang_up("nothing in common")
+        bye = {"type": "bye", "reason": "nothing in common", "detail": "no common cipher suite"}
+        assert await client.hear() == bye
+        assert await client.hear_close() == 1000
+
+
 async def test_the_end_of_a_call_is_said_and_closes_the_connection(dial: Any, host: Any, counters: Any) -> None:
     async with dial() as client:
         await client.call()

@@ -78,6 +78,9 @@ EXTRA_PART = 'Content-Disposition: form-data; name="model"'
         (FORM, form((SESSION_PART, "{}")), "missing_required_parameter", "sdp"),
         (FORM, form((SDP_PART, OFFER), (EXTRA_PART, "m")), "unknown_parameter", "model"),
         (FORM, form((SDP_PART, OFFER), (SESSION_PART, "{")), "invalid_json", "session"),
+        # Half a character, and no number at all: nothing that could be written in an event.
+        (FORM, form((SDP_PART, OFFER), (SESSION_PART, r'{"instructions": "\ud800"}')), "invalid_json", "session"),
+        (FORM, form((SDP_PART, OFFER), (SESSION_PART, '{"tracing": {"a": NaN}}')), "invalid_json", "session"),
         (FORM, form((SDP_PART, OFFER), (SESSION_PART, "[]")), "invalid_type", "session"),
         (FORM, form((SDP_PART, OFFER), (SESSION_PART, "{}")), "missing_required_parameter", "session.type"),
         (

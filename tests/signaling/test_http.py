@@ -95,7 +95,7 @@ async def test_a_body_that_is_too_large_is_413(http: Any, octets: int) -> None:
 
 async def test_a_body_that_does_not_come_is_408(http: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("voicegate.signaling.responses.HTTP_BODY_LIMIT_S", 0.05)
-    reply = await http.raw(
+    reply = await http.until_closed(
         b"POST /v1/realtime/calls HTTP/1.1\r\nHost: x\r\nContent-Type: application/sdp\r\nContent-Length: 10\r\n\r\nv=0"
     )
     assert reply.startswith(b"HTTP/1.1 408 ")

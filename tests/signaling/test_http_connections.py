@@ -31,8 +31,7 @@ async def test_hostile_octets_end_at_most_their_own_connection(
     http: Any, octets: bytes, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     caplog.set_level(logging.WARNING)
-    # Not all of these close the connection at once.
-    await http.raw(octets, wait_s=0.5)
+    await http.raw(octets)
     assert (await http.request("GET", "/live")).status == 200
     assert caplog.records == []
     assert capfd.readouterr() == ("", "")
@@ -51,7 +50,7 @@ async def test_a_request_that_is_cut_off_harms_nobody(http: Any, host: Any) -> N
 async def test_a_header_that_does_not_come_is_not_waited_for(serve_http: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("voicegate.signaling.http.HTTP_HEADER_LIMIT_S", 0.05)
     http = await serve_http()
-    assert await http.raw(b"GET / HTTP/1.1\r\nHo") == b""
+    assert await http.until_closed(b"GET / HTTP/1.1\r\nHo") == b""
 
 
 async def test_one_connection_too_many_is_closed_unread(

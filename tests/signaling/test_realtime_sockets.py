@@ -179,10 +179,16 @@ async def test_the_socket_ends_with_the_call(http: Any, host: Any) -> None:
         assert await closed(websocket) == (1000, "the call ended: agent ended")
 
 
-async def test_an_agent_that_fails_ends_its_own_call(http: Any, host: Any) -> None:
+@pytest.mark.parametrize("what", [ZeroDivisionError, SystemExit])
+async def test_an_agent_that_fails_ends_its_own_call(http: Any, host: Any, what: type[BaseException]) -> None:
+    async def fail() -> None:
+        raise what
+
     async def fails(call: Call) -> None:
         await anext(aiter(call))
-        raise ZeroDivisionError
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fail)
+            await call.wait_ended()
 
     host.agent = fails
     async with opened(http, "?model=m") as one, opened(http, "?model=m") as other:
@@ -261,7 +267,7 @@ async def test_a_socket_is_for_the_first_request_of_a_connection(http: Any) -> N
 )
 async def test_hostile_handshakes_end_their_own_connection(http: Any, handshake: bytes) -> None:
     request = b"GET /v1/realtime?model=m HTTP/1.1\r\nHost: x\r\nUpgrade: WebSocket\r\n"
-    assert b" 200 " not in await http.raw(request + handshake, wait_s=0.5)
+    assert b" 200 " not in await http.raw(request + handshake)
     async with opened(http, "?model=m") as websocket:
         await heard(websocket, "session.created")
 

@@ -9,21 +9,37 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trio
 
-from tests.store.conftest import CURRENT, KEYS, STRANGERS, RedisServer, eventually, flow_key, running
+from tests.store.conftest import CURRENT, KEYS, PATIENCE_S, STRANGERS, RedisServer, eventually, flow_key, running
 from voicegate.routing import FleetKeys, FlowRecord, FlowRefusal, pack_route
 from voicegate.store import FlowStore, RedisLink
-from voicegate.store.flows import KEY_PREFIX, Row
-from voicegate.store.limits import READERS
+from voicegate.store.flows import KEY_PREFIX, OnRows, Row
+from voicegate.store.limits import READ_PAUSE_S, READERS
+from voicegate.store.link import StoreDownError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 TTL_S = 60.0
 ROUTE = pack_route(3, 700, 250)
 
 
-def store_of(server: RedisServer, keys: Any = KEYS, current: int = CURRENT, ttl_s: float = TTL_S) -> FlowStore:
-    return FlowStore(server.url, keys, current, ttl_s)
+class WatchedStore(FlowStore):
+    """Tells when keys were answered, of which its users hear only if something is found."""
+
+    answered = 0
+    silences = 0
+
+    def _hand_out(self, wanted: Mapping[bytes, OnRows], values: list[bytes | None]) -> None:
+        super()._hand_out(wanted, values)
+        self.answered += len(wanted)
+
+    def _note_silence(self, error: StoreDownError) -> None:
+        super()._note_silence(error)
+        self.silences += 1
+
+
+def store_of(server: RedisServer, keys: Any = KEYS, current: int = CURRENT, ttl_s: float = TTL_S) -> WatchedStore:
+    return WatchedStore(server.url, keys, current, ttl_s)
 
 
 async def written(store: FlowStore) -> None:
@@ -31,14 +47,16 @@ async def written(store: FlowStore) -> None:
     await eventually(lambda: not store.waiting_rows)
 
 
-async def read(store: FlowStore, *keys: bytes) -> list[Row]:
-    """What the store finds of some keys, within what an answer takes."""
-    found: list[Row] = []
-    asked = store.read_keys
-    store.read(keys, found.extend)
-    await eventually(lambda: store.read_keys >= asked + len(keys))
-    await trio.sleep(0.05)
-    return found
+async def read(store: WatchedStore, *keys: bytes) -> list[Row]:
+    """What the store finds of some keys, asked again if Redis was too slow for it."""
+    while True:
+        found: list[Row] = []
+        answered, silences = store.answered + len(keys), store.silences
+        store.read(keys, found.extend)
+        await eventually(lambda: store.answered >= answered or store.silences > silences)  # noqa: B023 - used here
+        if store.answered >= answered:
+            return found
+        await eventually(lambda: store._answers)
 
 
 async def test_another_store_reads_what_was_noted(server: RedisServer) -> None:
@@ -71,19 +89,22 @@ async def test_a_row_lapses_by_itself_as_long_after_it_was_noted_as_was_said(ser
         store.note([(flow_key(1), ROUTE)])
         await written(store)
     left_ms = server.now.pttl(KEY_PREFIX + flow_key(1))
-    assert (TTL_S - 2) * 1000 < left_ms <= TTL_S * 1000
+    assert (TTL_S - PATIENCE_S) * 1000 < left_ms <= TTL_S * 1000
     expiry_ms = int.from_bytes(server.now.get(KEY_PREFIX + flow_key(1))[8:16], "big")
     assert (began + TTL_S - 1) * 1000 <= expiry_ms <= (time.time() + TTL_S) * 1000
 
 
 async def test_a_row_that_waited_is_not_good_for_longer(server: RedisServer) -> None:
-    store = store_of(server, ttl_s=1.0)
+    store = store_of(server)
     store.note([(flow_key(1), ROUTE)])
     await trio.sleep(0.5)
     store.note([(flow_key(2), ROUTE)])
     async with running(store.run):
         await written(store)
-    assert 0 < server.now.pttl(KEY_PREFIX + flow_key(1)) <= 500 < server.now.pttl(KEY_PREFIX + flow_key(2))
+    # In one transaction, so at one time.
+    with server.now.pipeline() as both:
+        left_ms = both.pttl(KEY_PREFIX + flow_key(1)).pttl(KEY_PREFIX + flow_key(2)).execute()
+    assert left_ms[1] - left_ms[0] >= 490
 
 
 async def test_a_row_that_waited_for_too_long_is_not_written_at_all(server: RedisServer) -> None:
@@ -182,8 +203,7 @@ async def test_everybody_gets_what_he_asked_for(server: RedisServer) -> None:
     assert (mine, yours) == ([(flow_key(0), 0), (flow_key(2), 2)], [(flow_key(1), 1), (flow_key(3), 3)])
 
 
-async def test_an_unknown_key_is_asked_for_once_in_a_while(server: RedisServer, shorten: Callable[..., None]) -> None:
-    shorten(UNKNOWN_S=0.3)
+async def test_an_unknown_key_is_asked_for_once_in_a_while(server: RedisServer, limit: Callable[..., None]) -> None:
     store = store_of(server)
     async with running(store.run):
         for _ in range(10):
@@ -191,8 +211,11 @@ async def test_an_unknown_key_is_asked_for_once_in_a_while(server: RedisServer, 
             store.read([flow_key(1)], lambda rows: None)
             store.read([flow_key(1)], lambda rows: None)
             await trio.sleep(0.01)
+        await eventually(lambda: store.answered == 1)
+        store.read([flow_key(1)], lambda rows: None)
+        await trio.sleep(0.1)
         assert (server.calls("mget"), store.read_keys) == (1, 1)
-        await trio.sleep(0.3)
+        limit(UNKNOWN_S=0.0)
         assert await read(store, flow_key(1)) == []
         assert (server.calls("mget"), store.read_keys) == (2, 2)
 
@@ -200,23 +223,25 @@ async def test_an_unknown_key_is_asked_for_once_in_a_while(server: RedisServer, 
 async def test_a_flood_of_reads_costs_redis_next_to_nothing(server: RedisServer) -> None:
     store = store_of(server)
     commands = server.now.info("stats")["total_commands_processed"]
+    began = trio.current_time()
     async with running(store.run):
         for start in range(0, 1_000_000, 10_000):
             store.read((flow_key(start + number) for number in range(10_000)), lambda rows: None)
             await trio.lowlevel.checkpoint()
         most_waiting = len(store._wanted)
-        began = trio.current_time()
-        await trio.sleep(0.3)
-        rate = server.calls("mget") / (trio.current_time() - began)
+        await trio.sleep(0.1)
+        reads = server.calls("mget")
     assert most_waiting <= 2_000
     assert store.dropped_reads > 900_000
     assert store.read_keys + store.dropped_reads + len(store._wanted) == 1_000_000
-    assert server.now.info("stats")["total_commands_processed"] - commands < 100
-    assert rate < 250
+    # Each reader waits between two reads, however many keys there are.
+    assert 0 < reads <= READERS * ((trio.current_time() - began) / READ_PAUSE_S + 1)
+    # Besides there are greetings, and our own questions.
+    assert server.now.info("stats")["total_commands_processed"] - commands <= server.calls("mget") + 20
 
 
-async def test_the_memory_of_unknown_keys_is_bounded(server: RedisServer, shorten: Callable[..., None]) -> None:
-    shorten(MAX_UNKNOWN_KEYS=150, UNKNOWN_S=60.0)
+async def test_the_memory_of_unknown_keys_is_bounded(server: RedisServer, limit: Callable[..., None]) -> None:
+    limit(MAX_UNKNOWN_KEYS=150, UNKNOWN_S=60.0)
     store = store_of(server)
     async with running(store.run):
         store.read((flow_key(number) for number in range(400)), lambda rows: None)
@@ -226,7 +251,7 @@ async def test_the_memory_of_unknown_keys_is_bounded(server: RedisServer, shorte
 
 
 async def test_options_in_the_url_do_not_turn_bytes_into_text(server: RedisServer) -> None:
-    store = FlowStore(f"{server.url}?decode_responses=true&socket_timeout=999", KEYS, CURRENT, TTL_S)
+    store = WatchedStore(f"{server.url}?decode_responses=true&socket_timeout=999", KEYS, CURRENT, TTL_S)
     async with running(store.run):
         store.note([(flow_key(1), ROUTE)])
         await written(store)

@@ -149,3 +149,34 @@ async def test_an_agent_that_calls_exit_ends_its_call_only(
         assert await session.wait_ended() == "agent failed"
         assert session.end_detail == "SystemExit"
         house.call(41_000)
+
+
+@pytest.mark.parametrize("what", [SystemExit, RuntimeError])
+async def test_a_failure_in_a_nursery_of_the_agent_ends_its_call_only(
+    autojump_clock: trio.testing.MockClock, open_house: OpenHouse, what: type[BaseException]
+) -> None:
+    """It comes out in a group, of which `except SystemExit` knows nothing."""
+
+    started: list[Call] = []
+
+    async def fail() -> None:
+        await trio.sleep(1.0)
+        raise what
+
+    async def with_a_task(call: Call) -> None:
+        started.append(call)
+        async with trio.open_nursery() as nursery:
+            if len(started) == 1:
+                nursery.start_soon(fail)
+            await call.wait_ended()
+
+    async with open_house(with_a_task) as house:
+        caller, session = house.call()
+        await house.pass_time(0.5, caller)
+        other, _ = house.call(41_000)
+        await house.pass_time(1.0, caller, other)
+        assert await session.wait_ended() == "agent failed"
+        assert session.end_detail == what.__name__
+        heard = len(other.audio)
+        await house.pass_time(0.4, other)
+        assert len(other.audio) - heard > 10

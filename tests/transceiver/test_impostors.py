@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,7 +15,20 @@ from voicegate.agents import Call
 from voicegate.agents.echo import echo
 from voicegate.client import session as client_session
 from voicegate.client.errors import CallFailure
-from voicegate.dtls import Certificate, DtlsConnection, DtlsRole, SrtpProfile
+from voicegate.dtls import (
+    NOTHING_IN_COMMON,
+    Certificate,
+    CipherSuite,
+    ConnectionFailed,
+    DtlsConnection,
+    DtlsError,
+    DtlsReason,
+    DtlsRole,
+    DtlsVersion,
+    NamedGroup,
+    SrtpProfile,
+)
+from voicegate.transceiver import handshakes
 from voicegate.transceiver.ends import EndReason
 from voicegate.transceiver.limits import HANDSHAKE_RETRY_S, HANDSHAKE_STALL_S
 
@@ -188,22 +202,73 @@ async def test_a_wrong_fingerprint_ends_in_handshake_failed(
         assert house.is_empty()
 
 
-async def test_a_client_without_anything_in_common_is_told_so(
-    autojump_clock: trio.testing.MockClock, open_house: OpenHouse, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("option", "ours", "theirs", "detail"),
+    [
+        ("versions", [DtlsVersion.DTLS_1_2], [DtlsVersion.DTLS_1_3], "no common protocol version"),
+        (
+            "cipher_suites",
+            [CipherSuite.TLS_AES_128_GCM_SHA256],
+            [CipherSuite.TLS_CHACHA20_POLY1305_SHA256],
+            "no common cipher suite",
+        ),
+        ("groups", [NamedGroup.SECP256R1], [NamedGroup.X25519], "no common key exchange group"),
+        ("srtp_profiles", None, [SrtpProfile.AEAD_AES_256_GCM], "no common SRTP profile"),
+        ("srtp_profiles", None, [], "peer does not speak DTLS-SRTP"),
+    ],
+)
+async def test_a_client_without_anything_in_common_is_told_what(  # noqa: PLR0913, PLR0917
+    autojump_clock: trio.testing.MockClock,
+    open_house: OpenHouse,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    option: str,
+    ours: list[Any] | None,
+    theirs: list[Any],
+    detail: str,
 ) -> None:
-    def connect(*arguments: Any, **options: Any) -> DtlsConnection:
-        return DtlsConnection(*arguments, **(options | {"srtp_profiles": (SrtpProfile.AEAD_AES_256_GCM,)}))
+    def with_option(value: list[Any] | None) -> Any:
+        changed = {} if value is None else {option: value}
+        return lambda *arguments, **options: DtlsConnection(*arguments, **(options | changed))
 
-    monkeypatch.setattr(client_session, "DtlsConnection", connect)
+    monkeypatch.setattr(handshakes, "DtlsConnection", with_option(ours))
+    monkeypatch.setattr(client_session, "DtlsConnection", with_option(theirs))
+    caplog.set_level("INFO")
     async with open_house(echo) as house:
         caller = house.caller()
         session, answer = house.answer(caller.offer("the client"))
+        assert session.bye_detail == ""
         caller.core.apply_answer(answer, trio.current_time())
         await house.pass_time(HANDSHAKE_RETRY_S + 1.0, caller)
         assert await session.wait_ended() == EndReason.NOTHING_IN_COMMON.value == "nothing in common"
-        assert "SRTP profile" in session.end_detail
+        assert session.bye_detail == detail
+        assert session.end_detail.startswith(detail)
+        assert f"handshake failed: {detail}" in caplog.text
+        assert f"ended: nothing in common {detail}" in caplog.text
         assert [failure.failure for failure in caller.failures] == [CallFailure.DTLS_FAILED]
-        assert "handshake_failure" in caller.failures[0].detail
+        alert = "protocol_version" if option == "versions" else "handshake_failure"
+        assert alert in caller.failures[0].detail
+
+
+async def test_another_failure_behind_it_takes_the_detail_back(
+    autojump_clock: trio.testing.MockClock, open_house: OpenHouse
+) -> None:
+    """Whatever the last attempt failed of is what is said."""
+    async with open_house(echo) as house:
+        session, _ = house.answer(house.caller().offer("the client"))
+        own = session._handshakes
+        for reason, lacking in (
+            (DtlsReason.NO_COMMON_GROUP, "no common key exchange group"),
+            (DtlsReason.BAD_SIGNATURE, ""),
+        ):
+            own._refuse(ConnectionFailed(DtlsError(reason, "what the peer sent")), trio.current_time())
+            assert own.lacking == lacking
+
+
+def test_the_page_about_signaling_lists_what_bye_may_say() -> None:
+    page = (Path(__file__).parents[2] / "spec" / "signaling.md").read_text().partition("### 1.4")[2].partition("###")[0]
+    assert all(f"`{reason.value}`" in page for reason in NOTHING_IN_COMMON)
+    assert max(len(reason.value) for reason in NOTHING_IN_COMMON) <= 100
 
 
 async def test_a_wrong_password_is_refused_and_changes_nothing(

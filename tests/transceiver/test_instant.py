@@ -124,6 +124,7 @@ async def test_first_uplink_audio_without_a_round_trip_of_signaling(
         await house.pass_time(ROUND_TRIP_S, caller)
         assert agent.calls == []
         assert land(house, caller, template, offer)
+        assert (house.transceiver.size, house.transceiver.instant.unconfirmed) == (1, set())
         await house.pass_time(1.0, caller)
         assert caller.is_secured
         assert caller.failures == []
@@ -175,11 +176,31 @@ async def test_nothing_is_said_and_nobody_hears_before_the_offer(
         assert len([data for data in beyond if data[0] & 3 == 3]) <= 1
         assert session._channels is None
         assert land(house, caller, template, offer)
+        # Our first frame does not wait for anything else that happens.
+        assert [data for data in said if 128 <= data[0] < 192]
         await house.pass_time(0.5, caller)
         # What was said meanwhile is heard, as far as it was kept.
         assert session.rtp is not None
         assert session.rtp.received_packets >= MAX_HELD_MEDIA + 20
         assert agent.frames >= 20
+
+
+async def test_a_completed_call_is_idle_like_any_other(
+    autojump_clock: trio.testing.MockClock, open_house: OpenHouse
+) -> None:
+    async with open_house(Heard(), idle_limit_s=5.0) as house:
+        caller = house.caller()
+        template = fetch(house, caller)
+        offer = click(caller, template)
+        await house.pass_time(0.5, caller)
+        assert land(house, caller, template, offer)
+        session = only_session(house)
+        await house.pass_time(4.0, caller)
+        caller.say_event(type="session.update", session={"type": "realtime"})
+        await house.pass_time(4.0, caller)
+        assert session.end_reason is None
+        await house.pass_time(2.0, caller)
+        assert session.end_reason is EndReason.IDLE
 
 
 async def test_a_session_without_an_offer_is_given_up(
@@ -387,7 +408,10 @@ async def test_a_flood_of_first_packets_takes_no_call_its_room(
         with pytest.raises(FullError):
             house.call(47_000)
         # And an instant one none, when there is none.
-        template = fetch(house, sample)
+        template, sessions = fetch(house, sample), len(house.transceiver.calls)
+        await house.pass_time(1.0)
+        house.line.from_client(("203.0.113.1", 1), check(template))
+        assert len(house.transceiver.calls) == sessions
         assert house.transceiver.instant.complete(template.ice.ufrag, sample.core.offer(), print, [[VIP]], 0.0) is None
         for caller in callers:
             caller.hang_up()

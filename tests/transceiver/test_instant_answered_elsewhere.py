@@ -162,7 +162,7 @@ async def test_a_withdrawal_that_overtakes_the_offer(
         withdraw, complete = house.transceiver.instant.withdraw, house.transceiver.instant.complete
         if is_bound:
             withdraw(template.ice.ufrag, stranger.core.offer())
-            assert refused(house) == {}
+            assert len(house.transceiver.instant.templates._used) == 0
         withdraw(template.ice.ufrag, offer)
         assert complete(template.ice.ufrag, offer, print, [[VIP]], trio.current_time()) is None
         click(caller, template)
@@ -170,6 +170,21 @@ async def test_a_withdrawal_that_overtakes_the_offer(
         assert house.is_empty()
         assert refused(house) == {"USED": 2}
         withdraw("no template", offer)
+
+
+async def test_an_offer_that_meets_the_end_of_its_session(
+    autojump_clock: trio.testing.MockClock, open_house: OpenHouse
+) -> None:
+    """Its deadline has passed, and it is not gone yet: nobody is told that what is ending was completed."""
+    async with open_house(echo) as house:
+        caller = house.caller()
+        template = fetch(house, caller)
+        offer = click(caller, template)
+        await house.pass_time(0.1, caller)
+        only_session(house).end(EndReason.NEVER_OFFERED)
+        assert not land(house, caller, template, offer)
+        await house.pass_time(1.0, caller)
+        assert only_session(house).timeline.secured is not None
 
 
 async def test_a_first_packet_in_time_keeps_the_template_for_its_offer(

@@ -8,12 +8,17 @@ import pytest
 import trio
 import trio.testing
 
-from tests.transceiver.test_instant import VIP, check, click, fetch, land, only_session, slow
+from tests.transceiver.test_instant import VIP, Clock, check, click, fetch, land, only_session, slow
 from voicegate.agents import Call
 from voicegate.agents.echo import echo
 from voicegate.dtls.limits import MAXIMUM_HELD_APPLICATION_RECORDS
 from voicegate.transceiver.ends import EndReason
-from voicegate.transceiver.limits import MAX_HELD_MEDIA, UNCONFIRMED_LIMIT_S
+from voicegate.transceiver.limits import (
+    MAX_HELD_MEDIA,
+    MAX_TEMPLATE_PREFIXES,
+    MAX_USED_TEMPLATES,
+    UNCONFIRMED_LIMIT_S,
+)
 
 if TYPE_CHECKING:
     from tests.transceiver.conftest import Caller, OpenHouse
@@ -117,6 +122,23 @@ async def test_who_has_both_halves_of_the_credentials_and_another_certificate_is
         assert spy.events == []
 
 
+async def test_what_is_kept_for_the_offer_is_counted_once(
+    autojump_clock: trio.testing.MockClock, open_house: OpenHouse
+) -> None:
+    """What came over a path says how much may go back before its owner has shown himself."""
+    async with open_house(echo) as house:
+        caller = house.caller()
+        template = fetch(house, caller)
+        offer = caller.core.offer()
+        house.line.from_client(caller.address, check(template, client=caller.core._credentials.ufrag))
+        house.line.from_client(caller.address, *[b"\x80\x6f" + bytes(1_000)] * MAX_HELD_MEDIA)
+        session = only_session(house)
+        assert len(session._held_media) == MAX_HELD_MEDIA
+        assert land(house, caller, template, offer)
+        ((path),) = session.paths.values()
+        assert path.received_octets == house.line.octets[caller.address][0]
+
+
 async def test_a_first_packet_that_is_replayed_to_a_process_which_forgot_it(
     autojump_clock: trio.testing.MockClock, open_house: OpenHouse
 ) -> None:
@@ -148,3 +170,35 @@ async def test_who_only_fetches_templates_holds_nothing(
         templates = house.transceiver.instant.templates
         assert not templates._used
         assert not templates._prefix_paces
+
+
+async def test_what_is_remembered_of_sources_is_bounded(
+    autojump_clock: trio.testing.MockClock, open_house: OpenHouse
+) -> None:
+    async with open_house(echo) as house:
+        sample = house.caller()
+        for number in range(MAX_TEMPLATE_PREFIXES + 20):
+            captured = check(fetch(house, sample))
+            house.line.from_client((f"198.51.{number >> 8}.{number & 255}", 1), captured)
+        paces = house.transceiver.instant.templates._prefix_paces
+        assert len(paces) == MAX_TEMPLATE_PREFIXES
+        assert "198.51.0.19" not in paces
+        assert "198.51.0.20" in paces
+
+
+async def test_when_no_more_used_templates_can_be_remembered_none_is_taken(
+    autojump_clock: trio.testing.MockClock, open_house: OpenHouse
+) -> None:
+    """Rather than one twice."""
+    async with open_house(echo) as house:
+        clock = house.transceiver.instant.templates._clock = Clock()
+        templates, expires_at = house.transceiver.instant.templates, int(clock()) + 100
+        for number in range(MAX_USED_TEMPLATES):
+            assert templates.use(b"%d" % number, expires_at)
+        template = fetch(house, house.caller())
+        house.line.from_client(("192.0.2.10", 1), check(template))
+        assert house.is_empty()
+        assert len(templates._used) == MAX_USED_TEMPLATES
+        clock.offset += 100
+        house.line.from_client(("192.0.2.10", 1), check(template))
+        assert only_session(house)

@@ -9,6 +9,7 @@ import trio.testing
 
 from voicegate.agents import Call
 from voicegate.agents.echo import echo
+from voicegate.ice.limits import CONSENT_LIFETIME_S
 from voicegate.routing import ANSWERED
 from voicegate.transceiver.limits import OWNER_SILENCE_S
 
@@ -212,3 +213,26 @@ async def test_who_lost_an_address_sends_nothing_there_any_more(
         assert house.endpoint.drops["address of another session"] - dropped > 45
         assert successor.core.rtp is not None
         assert successor.core.rtp.statistics.dropped_srtp < 60
+
+
+async def test_nothing_goes_to_an_address_whose_consent_ran_out(
+    autojump_clock: trio.testing.MockClock, open_house: OpenHouse
+) -> None:
+    """The client checks from elsewhere by now, and says nothing else: there is no path to follow, and none to stay at
+    (RFC 7675 §5.1). Somebody else may have the old address."""
+    async with open_house(silent) as house:
+        caller, session = house.call()
+        await house.pass_time(2.0, caller)
+        old, caller.address = caller.address, ("192.0.2.10", 40_999)
+        house.line.silenced[caller.address] = lambda data: data[0] >= 4
+        await house.pass_time(CONSENT_LIFETIME_S + 3.0, caller)
+        assert session.end_reason is None
+        assert house.line.released == [old]
+        said = len(house.line.said[old])
+        await house.pass_time(1.0, caller)
+        assert len(house.line.said[old]) == said
+        # What proves the new path is followed as ever.
+        del house.line.silenced[caller.address]
+        heard = len(caller.audio)
+        await house.pass_time(1.0, caller)
+        assert len(caller.audio) - heard > 40

@@ -22,8 +22,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from bench.processes import free_port
+from tests.up.programs import HEARD, PATIENCE_S
+
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE_S = 30.0
 COMMAND = [sys.executable, "-W", "error", "-m", "voicegate"]
 SECRET = "ab" * 32
 
@@ -42,7 +44,7 @@ def call(signal_url: str, **environment: str) -> subprocess.CompletedProcess[str
 
 def assert_heard(finished: subprocess.CompletedProcess[str]) -> None:
     assert finished.returncode == 0, finished.stderr
-    assert json.loads(finished.stdout)["received"] > 30
+    assert json.loads(finished.stdout)["received"] > HEARD
 
 
 @contextmanager
@@ -144,10 +146,7 @@ def test_tls(voicegate_up: Callable[..., Any], tmp_path: Path) -> None:
 
 
 def test_relay_and_transceiver_as_commands_of_their_own(tmp_path: Path) -> None:
-    public = socket.socket(type=socket.SOCK_DGRAM)
-    public.bind(("127.0.0.1", 0))
-    port = public.getsockname()[1]
-    public.close()
+    port = free_port()
     ports = ["--http-port", "0", "--signal-port", "0", "--hop-port", "0"]
     advertise = f"127.0.0.1:{port}"
     transceiver = ["transceiver", *ports, "--advertise", advertise, "--secret", SECRET, "--agent", "echo"]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trio
 
-from tests.up.programs import ROOT, fetch, metric
+from tests.up.programs import PATIENCE_S, ROOT, fetch, metric
 from voicegate.client import connect
 from voicegate.dtls import Certificate
 from voicegate.ice import Candidate, IceCredentials
@@ -53,7 +53,7 @@ def credentials(http: str) -> tuple[str, str]:
     request = urllib.request.Request(  # noqa: S310 - http only
         f"{http}/v1/realtime/calls", offer, {"Content-Type": "application/sdp"}
     )
-    with urllib.request.urlopen(request, timeout=10) as reply:  # noqa: S310 - as above
+    with urllib.request.urlopen(request, timeout=PATIENCE_S) as reply:  # noqa: S310 - as above
         answer = reply.read().decode()
     ufrag, pwd = (re.search(rf"a=ice-{name}:(\S+)", answer) for name in ("ufrag", "pwd"))
     assert ufrag is not None
@@ -77,20 +77,22 @@ async def test_a_call_does_not_notice(voicegate_up: Callable[..., Any], isolated
         victim = call._ports[False].local_address[1]
         before, memory = call.statistics(), resident(worker)
         words = [kind, port, str(count), str(victim), ufrag, pwd]
-        with trio.fail_after(60):
+        with trio.fail_after(2 * PATIENCE_S):
             await trio.run_process([sys.executable, "-m", "tests.up.attacker", *words], cwd=ROOT)
         during = call.statistics()
         await trio.sleep(1)
-        after = call.statistics()
+        sent = call.statistics().sent - before.sent
+        # It was echoed all along: nothing lost on the way up or down.
+        with trio.fail_after(PATIENCE_S):
+            while call.statistics().received - before.received < sent:  # noqa: ASYNC110 - packets are counted
+                await trio.sleep(0.02)
+        assert call.statistics().lost == 0
         assert not call.is_over
     text = (await trio.to_thread.run_sync(fetch, f"{voicegate.http}/metrics"))[1]
-    # It was echoed all along: nothing lost on the way up or down.
-    assert after.received - before.received >= after.sent - before.sent - 5
     assert during.received > before.received
-    assert after.lost == 0
     assert resident(worker) - memory < SEVERAL_MB
     assert metric(text, "voicegate_relay_flow_changes_total", how="taken over") == 0
-    # The kernel may have dropped some before anybody looked, which is as good.
-    assert metric(text, counter, **({"reason": reason} if reason else {"direction": "up"})) > count / 2
+    # The kernel may have dropped some before anybody looked, which is as good; on a busy machine most of them.
+    assert metric(text, counter, **({"reason": reason} if reason else {"direction": "up"})) > count / 10
     # The call, and what one hint may have at most.
     assert metric(text, "voicegate_relay_flows") <= 1 + 32

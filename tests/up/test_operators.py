@@ -12,7 +12,7 @@ import trio
 
 import voicegate.client
 from bench.processes import free_port
-from tests.up.programs import PATIENCE_S, Programs, call, caller, fetch, metric, wait_until
+from tests.up.programs import HEARD, PATIENCE_S, Programs, call, caller, fetch, hang_up, metric, wait_until
 from voicegate.cli import main
 
 ADMIN = ("--admin", "127.0.0.1:0")
@@ -28,7 +28,7 @@ def test_the_paths_of_a_relay(programs: Programs) -> None:
     assert fetch(f"{admin}/ready") == (200, "ready\n")
     assert fetch(f"{admin}/drain")[0] == 405
     assert fetch(f"{admin}/nothing")[0] == 404
-    call(transceiver.said["signal"], 0.5)
+    call(transceiver.said["signal"])
     text = fetch(f"{admin}/metrics")[1]
     for name in (
         "voicegate_relay_batch_datagrams_count",
@@ -45,7 +45,7 @@ def test_the_paths_of_a_relay(programs: Programs) -> None:
 def test_a_relay_that_drains_keeps_its_calls_and_leaves_with_the_last(programs: Programs, how: str) -> None:
     port = free_port()
     transceiver = programs.transceiver(f"127.0.0.1:{port}")
-    relay = programs.relay(port, 0, "--registry", programs.registry(transceiver), *ADMIN, "--drain", "60")
+    relay = programs.relay(port, 0, "--registry", programs.registry(transceiver), *ADMIN, "--drain", "600")
     admin = relay.said["admin"].rstrip("/")
     with caller(transceiver.said["signal"]) as calling:
         wait_until(lambda: "secured" in transceiver.log(), "the call was never secured")
@@ -84,15 +84,15 @@ def test_the_time_to_drain_is_limited(programs: Programs) -> None:
 
 def test_transceivers_that_drain_take_no_new_calls(programs: Programs) -> None:
     port = free_port()
-    transceiver = programs.transceiver(f"127.0.0.1:{port}", *ADMIN, "--drain", "60")
+    transceiver = programs.transceiver(f"127.0.0.1:{port}", *ADMIN, "--drain", "600")
     programs.relay(port, 0, "--registry", programs.registry(transceiver))
     admin = transceiver.said["admin"].rstrip("/")
-    with caller(transceiver.said["signal"], 3) as calling:
+    with caller(transceiver.said["signal"]) as calling:
         wait_until(lambda: "secured" in transceiver.log(), "the call was never secured")
         assert fetch(f"{admin}/drain", "POST")[0] == 202
         wait_until(lambda: fetch(f"{transceiver.said['http']}ready")[0] == 503, "it is still ready")
-        output, _ = calling.communicate(timeout=30)
-        assert calling.returncode == 0, output
+        assert transceiver.process.poll() is None
+        assert hang_up(calling)["received"] > 0
     transceiver.wait()
 
 
@@ -111,18 +111,18 @@ def test_keys_are_rotated_while_calls_go_on(programs: Programs, tmp_path: Path) 
             for program in (relay, transceiver):
                 os.kill(program.process.pid, signal.SIGHUP)
                 wait_until(lambda p=program, n=step: p.log().count("SIGHUP: key") == n, "nobody read it")  # type: ignore[misc]
-            assert call(signal_url, 0.5)["received"] > 10
+            assert call(signal_url)["received"] > HEARD
         assert "key configurations [0, 1], minting with 1" in transceiver.log()
         assert calling.poll() is None
     assert main(["hint", "rotate", str(path)]) == 0
     for program in (relay, transceiver):
         os.kill(program.process.pid, signal.SIGHUP)
         wait_until(lambda p=program: p.log().count("SIGHUP: key") == 3, "nobody read it")  # type: ignore[misc]
-    assert call(signal_url, 0.5)["received"] > 10
+    assert call(signal_url)["received"] > HEARD
     path.write_text("not a secret")
     os.kill(relay.process.pid, signal.SIGHUP)
     wait_until(lambda: "the secrets stay as they are" in relay.log(), "nobody complained")
-    assert call(signal_url, 0.5)["received"] > 10
+    assert call(signal_url)["received"] > HEARD
 
 
 def test_a_relay_that_checks_passwords(programs: Programs) -> None:
@@ -130,7 +130,7 @@ def test_a_relay_that_checks_passwords(programs: Programs) -> None:
     transceiver = programs.transceiver(f"127.0.0.1:{port}")
     words = ["--registry", programs.registry(transceiver), *ADMIN, "--check-integrity", "on"]
     relay = programs.relay(port, 0, *words)
-    assert call(transceiver.said["signal"])["received"] > 30
+    assert call(transceiver.said["signal"])["received"] > HEARD
     text = fetch(f"{relay.said['admin']}metrics")[1]
     assert metric(text, "voicegate_relay_drops_total", reason="bad integrity") == 0
     assert metric(text, "voicegate_relay_flows_learned_total") == 1
@@ -151,5 +151,5 @@ def test_calls_last_no_longer_than_the_operator_says(programs: Programs, flag: s
 
     trio.run(call)
     assert [event["error"]["code"] for event in events if event["type"] == "error"] == ["session_expired"]
-    assert f"ended: {ends}" in program.log()
+    wait_until(lambda: f"ended: {ends}" in program.log(), "it never said why")
     program.end()

@@ -15,28 +15,11 @@ from typing import Any
 
 import pytest
 
-from tests.up.programs import fetch, is_alive, metric, wait_until
+from tests.up.programs import HEARD, PATIENCE_S, call, fetch, is_alive, metric, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE_S = 30.0
 COMMAND = [sys.executable, "-W", "error", "-m", "voicegate"]
 FREE_PORTS = ["--http-port", "0", "--signal-port", "0", "--relay-port", "0"]
-
-
-def call(signal_url: str, *arguments: str) -> dict[str, Any]:
-    """A short call; its report."""
-    finished = subprocess.run(  # noqa: S603 - our own words
-        [*COMMAND, "call", "--signal", signal_url, "--seconds", "1", "--json", *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=PATIENCE_S,
-    )
-    assert finished.returncode == 0, finished.stderr
-    report = json.loads(finished.stdout)
-    assert isinstance(report, dict)
-    return report
 
 
 def children_of(process: int) -> list[int]:
@@ -121,7 +104,7 @@ def test_the_operators_paths(voicegate_up: Callable[..., Any]) -> None:
     assert fetch(f"{voicegate.http}/live")[0] == 200
     assert fetch(f"{voicegate.http}/ready")[0] == 200
     for _ in range(12):
-        call(voicegate.signal, "--seconds", "0.2")
+        call(voicegate.signal)
     text = fetch(f"{voicegate.http}/metrics")[1]
     names = {"relay-0", "relay-1", "relay-supervisor", "transceiver-0", "transceiver-1"}
     assert set(re.findall(r'process="([^"]+)"', text)) == names
@@ -162,7 +145,7 @@ def test_a_transceiver_that_dies_is_replaced(voicegate_up: Callable[..., Any]) -
     supervisor = voicegate.told["processes"]["supervisor"]
     wait_until(lambda: not is_alive(process), "it lives")
     # The listening sockets are the supervisor's: whoever connects meanwhile waits for the successor.
-    assert call(voicegate.signal)["received"] > 30
+    assert call(voicegate.signal)["received"] > HEARD
     assert process not in children_of(supervisor)
     assert len(children_of(supervisor)) == 3
     assert "transceiver-0 ended with status -9; starting another" in voicegate.said_on_stderr()

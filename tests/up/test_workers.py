@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from bench.processes import free_port
-from tests.up.programs import Programs, call, caller, fetch, is_alive, metric, wait_until
+from tests.up.programs import HEARD, Programs, call, caller, fetch, is_alive, metric, wait_until
 
 ADMIN = ("--admin", "127.0.0.1:0")
 
@@ -29,6 +29,11 @@ def recovered(admin: str, way: str) -> float:
     return metric(fetch(f"{admin}/metrics")[1], "voicegate_relay_flows_recovered_total", way=way)
 
 
+def remembered(admin: str) -> float:
+    """How many flows the supervisor knows."""
+    return metric(fetch(f"{admin}/metrics")[1], "voicegate_relay_flow_cache_rows")
+
+
 def packets(admin: str) -> float:
     return metric(fetch(f"{admin}/metrics")[1], "voicegate_relay_packets_total", direction="up")
 
@@ -36,13 +41,12 @@ def packets(admin: str) -> float:
 def test_the_spare_adopts_the_worker_with_its_flows(programs: Programs) -> None:
     signal_url, processes, admin = start(programs, "--workers", "2")
     with caller(signal_url) as one, caller(signal_url) as two:
-        wait_until(lambda: packets(admin) > 100, "the calls never spoke")
+        wait_until(lambda: remembered(admin) == 2 and packets(admin) > 100, "the calls never spoke")
         os.kill(processes["relay_workers"][0], signal.SIGKILL)
         os.kill(processes["relay_workers"][1], signal.SIGKILL)
-        wait_until(lambda: packets(admin) > 100, "the calls never spoke again")
-        text = fetch(f"{admin}/metrics")[1]
         # The supervisor knew the flows, so nothing had to be learnt from scratch.
-        assert metric(text, "voicegate_relay_flows_recovered_total", way="cache") == 2
+        wait_until(lambda: recovered(admin, "cache") == 2 and packets(admin) > 100, "the calls never spoke again")
+        text = fetch(f"{admin}/metrics")[1]
         assert metric(text, "voicegate_relay_flows_learned_total") == 0
         assert metric(text, "voicegate_relay_adoptions_total") >= 2
         assert metric(text, "voicegate_relay_process_deaths_total") == 2
@@ -77,7 +81,7 @@ def test_a_sibling_stands_in_where_there_is_no_spare(programs: Programs) -> None
     for process in processes["relay_workers"]:
         os.kill(process, signal.SIGKILL)
         for _ in range(4):
-            assert call(signal_url, 0.3)["received"] > 5
+            assert call(signal_url)["received"] > 0
 
     def apart() -> bool:
         text = fetch(f"{admin}/metrics")[1]
@@ -109,7 +113,7 @@ def test_processes_that_keep_dying_leave_the_relay_alive(programs: Programs) -> 
             os.kill(process, signal.SIGKILL)
         killed |= alive
         wait_until(partial(has_others, supervisor, killed), "nobody is started any more")
-    assert call(signal_url)["received"] > 30
+    assert call(signal_url)["received"] > HEARD
     assert is_alive(supervisor)
     assert metric(fetch(f"{admin}/metrics")[1], "voicegate_relay_process_deaths_total") >= 4
 

@@ -86,7 +86,7 @@ def test_a_call_over_http(live: tuple[Page, str], run: Run) -> None:
     assert told["steps"][:4] == ["click", "microphone", "offer", "answer"]
     assert set(told["steps"][4:]) == {"ice", "dtls", "connected", "events", "audio"}
     assert told["ms"] == sorted(told["ms"])
-    assert told["ended"] == {"reason": "peer bye", "error": None}
+    assert told["ended"] == {"reason": "peer bye", "detail": "", "error": None}
     assert told["measured"]
 
 
@@ -152,7 +152,7 @@ def test_a_call_that_the_server_ends(live: tuple[Page, str], run: Run) -> None:
         return ended;
         """,
     )
-    assert told == {"reason": "dtls closed", "error": None}
+    assert told == {"reason": "dtls closed", "detail": "", "error": None}
 
 
 def test_a_stream_that_is_given_is_used_and_stays_open(live: tuple[Page, str], run: Run) -> None:
@@ -172,6 +172,26 @@ def test_a_stream_that_is_given_is_used_and_stays_open(live: tuple[Page, str], r
         """,
     )
     assert told == [True, True, "live"]
+
+
+def test_a_call_can_be_muted_before_there_is_a_microphone(live: tuple[Page, str], run: Run) -> None:
+    page, _ = live
+    told = run(
+        page,
+        """
+        const call = new Call({ url });
+        let track;
+        call.addEventListener("stream", ({ detail }) => (track ??= detail.microphone?.getAudioTracks()[0]));
+        call.mute();
+        await call.open();
+        const isHeard = [track.enabled];
+        call.mute(false);
+        isHeard.push(track.enabled);
+        call.hangUp();
+        return isHeard;
+        """,
+    )
+    assert told == [False, True]
 
 
 def test_the_certificate_is_reused_and_renewed_before_it_expires(live: tuple[Page, str], run: Run) -> None:
@@ -392,10 +412,16 @@ def test_client_secrets_where_a_key_is_needed(
         }}
         prepared.stop();
         const refused = (await codeOf(connect({{ url }})))[0];
-        return [prepared.hasTemplate, ids, refused];
+        // Somebody logs in on a page that was prepared before.
+        const again = [];
+        for (const key of [null, apiKey]) {{
+          const preparation = await prepare({{ url, apiKey: key }});
+          again.push(preparation.hasTemplate);
+        }}
+        return [prepared.hasTemplate, ids, refused, again];
         """,
     )
-    assert told == [True, [True, False], "unauthorized"]
+    assert told == [True, [True, False], "unauthorized", [False, True]]
     assert instant(http, "completed") == 1
     ended = "voicegate_transceiver_ends_total"
     # Hanging up needs the secret too.

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from playwright.sync_api import Page, expect
 
 
@@ -53,6 +54,27 @@ def test_a_server_whose_websocket_is_away(open_page: Any, words: Any, served: An
     assert "voicegate is running" in said["hint"]
 
 
+@pytest.mark.parametrize(
+    "peer",
+    [
+        # It does not answer; nobody waits twelve seconds for it here.
+        "peer.silent = true; const later = setTimeout;"
+        "window.setTimeout = (what, ms) => later(what, ms === 12000 ? 0 : ms);",
+        # Its WebSocket closes while the browser makes the offer.
+        "const { createOffer } = peer.RTCPeerConnection.prototype;"
+        "peer.RTCPeerConnection.prototype.createOffer = function () {"
+        "  peer.socket.end(false);"
+        "  return createOffer.call(this);"
+        "};",
+    ],
+)
+def test_a_server_that_is_away_when_the_offer_comes(open_with_peer: Any, words: Any, peer: str) -> None:
+    page = open_with_peer(peer)
+    page.click("#talk")
+    expect(page.locator("body")).to_have_attribute("data-state", "problem")
+    assert words(page)["headline"] == "The server is away"
+
+
 def test_a_server_that_went_away_altogether(open_page: Any, words: Any) -> None:
     page = open_page(
         script="window.fetch = async () => { throw new TypeError('Failed to fetch'); }",
@@ -99,13 +121,18 @@ def test_a_call_that_ends_says_why(open_with_peer: Any, words: Any, until: Any) 
             "agent failed": "The agent broke down. The server's log knows why.",
             "never connected": "No audio path was found: the network in between may block UDP.",
             "shutdown": "The server is shutting down.",
+            "nothing in common": "This browser and the server do not speak the same version, cipher or profile "
+            "of DTLS. The server says: no common cipher suite.",
             "moon in the wrong house": "Reason: moon in the wrong house.",
         }.items(),
         start=1,
     ):
         page.click("#talk")
         until(page, f"peer.heard.filter((message) => message.type === 'offer').length === {calls}")
-        page.evaluate("reason => peer.tell({ type: 'bye', reason })", reason)
+        bye = {"type": "bye", "reason": reason}
+        page.evaluate(
+            "bye => peer.tell(bye)", bye | ({"detail": "no common cipher suite"} if "common" in reason else {})
+        )
         expect(page.locator("body")).to_have_attribute("data-state", "ended")
         assert words(page) == {"headline": "Call ended", "hint": hint, "notice": ""}
 

@@ -9,7 +9,7 @@ from voicegate.agents.frame import FRAME_MS, AudioFrame
 from voicegate.agents.load import BUILT_IN, AgentNotFoundError, load_agent
 from voicegate.agents.observer import CallObserver
 from voicegate.agents.prepare import prepare_for
-from voicegate.agents.run import run_agent
+from voicegate.agents.run import failure_of, run_agent
 from voicegate.agents.turns import Turn
 from voicegate.agents.usage import CallUsage
 from voicegate.agents.utterance import Utterance
@@ -28,6 +28,7 @@ __all__ = [
     "CallUsage",
     "Turn",
     "Utterance",
+    "failure_of",
     "load_agent",
     "prepare_for",
     "run_agent",

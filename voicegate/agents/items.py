@@ -53,10 +53,12 @@ class Items:
         The caller has checked that `after` is there and `item_id` is not.
         """
         place = len(self._order) if after is None else 0 if after == ROOT else self._order.index(after) + 1
+        before = self._order[place - 1] if place else None
         self._order.insert(place, item_id)
         self._entries[item_id] = Entry(item)
+        # What goes now may be the one before: a client knows it still, for it is not told.
         self.measure(item_id)
-        return self._order[place - 1] if place else None
+        return before
 
     def measure(self, item_id: str) -> None:
         """An item was added or has grown; the oldest others go when it is too much."""

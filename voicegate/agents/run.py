@@ -32,3 +32,11 @@ async def run_agent(agent: Agent, call: Call) -> None:
     conversation.end("The agent failed." if failure else "")
     if failure is not None:
         raise failure
+
+
+def failure_of(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What to say of an agent that failed, of what `except*` caught: one error by itself, or all of them.
+
+    An error in a nursery of the agent's comes out in a group, which `except SystemExit` would not know.
+    """
+    return errors.exceptions[0] if len(errors.exceptions) == 1 else errors

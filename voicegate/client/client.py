@@ -131,7 +131,7 @@ class ClientCall:
         self._offer_sent = 0.0
         self._ready = trio.Event()
         self._ended = trio.Event()
-        self._failure: CallError | None = None
+        self._failure: CallError | LocalError | None = None
         self._progress = trio.Event()
         self._heard: deque[AudioFrame] = deque(maxlen=HEARD_FRAMES)
         self._messages: deque[Message] = deque(maxlen=MAX_MESSAGES)
@@ -198,7 +198,8 @@ class ClientCall:
     def send_event(self, event: Mapping[str, object]) -> None:
         """Send one event of the Realtime API to the agent's side; before the channel is open, as soon as it is.
 
-        Raises `LocalError` for an event larger than the server takes and when too many wait.
+        Raises `LocalError` for an event larger than the server takes and when too many wait. One that had to wait for
+        the channel, and then cannot be sent, ends the call with this error.
         """
         text = json.dumps(event)
         if self.timeline.events_ms is None:
@@ -311,9 +312,7 @@ class ClientCall:
                     self._audio.receive(packet, now)
                 case EventsOpened():
                     self.timeline.events_ms = self._since_offer()
-                    unsent, self._unsent = self._unsent, []
-                    for text in unsent:
-                        self._session.send_event(text)
+                    self._send_unsent()
                 case EventReceived(text):
                     self._receive_event(text)
                 case PathFound():
@@ -329,10 +328,19 @@ class ClientCall:
                 port.send(data, addr)
         self._timers.schedule(self, self._session.next_timeout())
 
+    def _send_unsent(self) -> None:
+        """Send the events that waited for the channel."""
+        unsent, self._unsent = self._unsent, []
+        try:
+            for text in unsent:
+                self._session.send_event(text)
+        except LocalError as error:
+            self._end(error)
+
     def _receive_event(self, text: str) -> None:
         try:
             event = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             return  # The peer is a server that we chose to call; what it says besides events is no harm.
         if isinstance(event, dict):
             self._server_events.append(event)
@@ -379,7 +387,7 @@ class ClientCall:
         except CallError as error:
             self._end(error)
 
-    def _end(self, failure: CallError | None) -> None:
+    def _end(self, failure: CallError | LocalError | None) -> None:
         """The call is over; the first reason counts."""
         if not self._ended.is_set():
             if failure is None and not self._ready.is_set():

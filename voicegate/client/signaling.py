@@ -25,6 +25,7 @@ from voicegate.client.errors import CallError, CallFailure
 from voicegate.client.limits import MAX_ANSWER_OCTETS, SIGNALING_LIMIT_S
 from voicegate.client.nursery import open_block_nursery
 from voicegate.errors import LocalError
+from voicegate.sctp import SctpSettings
 
 SUBPROTOCOL = "voicegate.v1"
 CALLS_PATH = "/v1/realtime/calls"
@@ -35,6 +36,9 @@ ByteStream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 
 Message = dict[str, object]
 
+
+CHANNEL_IDS = range(SctpSettings().streams)
+"""What a channel may have for an id."""
 
 EVENTS_ID = 0
 """Of the channel of events, over `voicegate.v1`: both sides open it, and nothing needs to be said in it."""
@@ -90,6 +94,9 @@ async def open_signaling(
         except ConnectionRejected as error:
             # Raised by the reader that trio-websocket starts in the nursery.
             raise CallError(CallFailure.OFFER_REFUSED, http_refusal(error.status_code, error.body or b"")) from error
+        except h11.LocalProtocolError as error:
+            # Likewise. It would answer what is no answer to a handshake, and has nothing to answer with.
+            raise CallError(CallFailure.BAD_ANSWER, f"{parts.netloc} does not speak {SUBPROTOCOL}") from error
 
 
 def parse_url(url: str) -> SplitResult:
@@ -99,7 +106,8 @@ def parse_url(url: str) -> SplitResult:
         known = parts.scheme in DEFAULT_PORTS and parts.hostname and parts.port != 0
     except ValueError as error:
         raise CallError(CallFailure.BAD_URL, f"{url!r}: {error}") from error
-    if not known or any(character.isspace() for character in url):
+    # RFC 3986 §2: what is not ASCII, or cannot be printed, would have to be written differently.
+    if not known or not (url.isascii() and url.isprintable()) or " " in url:
         raise CallError(CallFailure.BAD_URL, f"{url!r} is not ws://HOST…, wss://HOST…, http://HOST… or https://HOST…")
     return parts
 
@@ -110,7 +118,7 @@ async def open_stream(parts: SplitResult, ssl_context: ssl.SSLContext | None) ->
     try:
         with _patience(parts):
             stream = await trio.open_tcp_stream(parts.hostname or "", parts.port or DEFAULT_PORTS[parts.scheme])
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # The latter for what cannot be a name, such as `a..b`.
         raise CallError(CallFailure.SERVER_AWAY, f"cannot connect to {parts.netloc}") from error
     local_host = str(stream.socket.getsockname()[0])
     try:
@@ -269,14 +277,15 @@ class HttpSignaling:
         """Post to the call's `hangup`, if the server named the call."""
         if not self._location:
             return
-        parts = urlsplit(urljoin(self._parts.geturl(), f"{self._location}/hangup"))
-        if parts.netloc != self._parts.netloc:
-            return
         try:
+            parts = parse_url(urljoin(self._parts.geturl(), f"{self._location}/hangup"))
+            # The key is for nobody else, and not for everybody on the way.
+            if (parts.scheme, parts.netloc) != (self._parts.scheme, self._parts.netloc):
+                return
             async with open_stream(parts, self._ssl_context) as (stream, _):
                 await post(stream, parts, b"", api_key=self._api_key)
-        except CallError:
-            pass
+        except (CallError, ValueError):
+            pass  # The server is away, or named no place where it could be told.
 
 
 async def post(
@@ -344,7 +353,8 @@ def events_id_of(query: str) -> int | None:
     Not every server of this API knows `dcid`, and one that does not would wait for the channel to be announced.
     """
     dcid = dict(parse_qsl(query)).get("dcid", "")
-    return int(dcid) if dcid.isascii() and dcid.isdecimal() else None
+    is_one = dcid.isascii() and dcid.isdecimal() and len(dcid) <= len(str(CHANNEL_IDS.stop))
+    return int(dcid) if is_one and int(dcid) in CHANNEL_IDS else None
 
 
 def http_refusal(status: int, body: bytes) -> str:

@@ -12,13 +12,15 @@
 
 A child never outlives its supervisor. The channel's end of file, which comes even when the supervisor is killed,
 cancels `serve`; should that not help within a few seconds (Python code that never awaits), the kernel's alarm ends the
-process.
+process. A thread sets it, because an event loop that is stuck sees no end of file.
 """
 
 import logging
 import os
+import select
 import signal
 import socket
+import threading
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
@@ -52,6 +54,7 @@ class ControlChannel:
         descriptor = os.environ.pop(CONTROL_VARIABLE, None)
         if descriptor is None:
             raise LocalError(f"{CONTROL_VARIABLE} is not set: this module is started by a voicegate supervisor only")
+        threading.Thread(target=_wait_orphaned, args=(int(descriptor),), daemon=True).start()
         return cls(MessageStream(socket.socket(fileno=int(descriptor))))
 
     def answer(self, topic: str, handler: Handler) -> None:
@@ -95,7 +98,6 @@ class ControlChannel:
             with trio.CancelScope() as reading:
                 async for message in messages:
                     await self._take(message)
-                signal.alarm(ORPHAN_GRACE_S)
                 scope.cancel()
 
     def _take_setup(self, body: dict[str, Any]) -> None:
@@ -130,6 +132,15 @@ def run_child(main: Callable[[ControlChannel], Awaitable[None]]) -> None:
         await control.run(main)
 
     trio.run(run)
+
+
+def _wait_orphaned(descriptor: int) -> None:
+    """Wait until the other end of the channel is gone, and set the alarm."""
+    end = select.poll()
+    # Nothing is asked for: that the other end hung up is reported in any case.
+    end.register(descriptor, 0)
+    end.poll()
+    signal.alarm(ORPHAN_GRACE_S)
 
 
 class _ControlHandler(logging.Handler):

@@ -154,6 +154,7 @@ class JitterBuffer:
             # Seconds away from where it belongs: the sender restarted its clock, or one of us was suspended.
             self.statistics.resynchronised += 1
             self.reset()
+            timestamp = self._extend(timestamp & 0xFFFFFFFF)
             self._transit.observe(timestamp, now)
         if timestamp < self._played_until:
             self.statistics.late += 1
@@ -192,13 +193,23 @@ class JitterBuffer:
     def _bound(self) -> None:
         """Leave out the oldest packets while too much waits: nobody pulls, or an outage ended in a burst."""
         oldest = min(self._waiting)
+        if oldest < self._played_until:
+            oldest = self._first()
         while self._newest - oldest > self._max_waiting_samples or len(self._waiting) > MAX_BUFFERED_PACKETS:
             self._skip(oldest)
-            oldest = min(self._waiting)
+            oldest = self._first() or self._newest
+
+    def _first(self) -> int:
+        """The earliest packet that waits, 0 for none. Packets that overlap come from a sender whose timestamps
+        contradict their lengths: the later one of them was too late when the other was played."""
+        while (first := min(self._waiting, default=0)) and first < self._played_until:
+            del self._waiting[first]
+            self.statistics.late += 1
+        return first
 
     def _start(self, now: float) -> bool:
         """Leave idle when the first packet has waited for the target delay."""
-        first = min(self._waiting, default=0)
+        first = self._first()
         if not first or self._transit.delay(first, now) < self._wanted_delay(self._waiting[first].samples):
             return False
         self._position = first
@@ -239,7 +250,7 @@ class JitterBuffer:
 
     def _conceal(self, now: float) -> Frame | Lost | None:
         """The packet at `position` is not there."""
-        first = min(self._waiting, default=0)
+        first = self._first()
         bound = self._max_concealed_samples
         if first:
             bound = min(bound, self._missing_before(first) * self._last_samples)

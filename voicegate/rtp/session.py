@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from struct import Struct
 from typing import Protocol
 
-from voicegate.rtp.limits import FIRST_REPORT_S, REPORT_INTERVAL_S, SECOND_REPORT_S
+from voicegate.rtp.limits import FIRST_REPORT_S, MAX_DROPOUT, REPORT_INTERVAL_S, SECOND_REPORT_S
 from voicegate.rtp.packet import RtpError, RtpPacket
 from voicegate.rtp.rtcp import (
     ExtendedReport,
@@ -149,7 +149,7 @@ class RtpSession:
         return packet
 
     def receive_rtcp(self, data: bytes, now: float, wall_clock_s: float) -> list[RtcpPacket]:
-        """Open one SRTCP datagram and learn from it; an empty list for what is dropped."""
+        """Open one SRTCP datagram and learn from it; an empty list for what is dropped or of types we do not know."""
         try:
             packets = parse_compound(self._receiver.unprotect_rtcp(data))
         except (SrtpError, RtcpError):
@@ -169,6 +169,7 @@ class RtpSession:
 
     def send_frame(self, payload: bytes, samples: int, marker: bool, now: float) -> bytes:
         """The next frame of our stream as a protected datagram. `samples` is its duration on the RTP clock."""
+        self._forwarded_ssrc = None  # Whatever is forwarded after it is numbered behind it.
         datagram = self._protect(self._sequence_number, self._timestamp, payload, marker, now)
         self._sequence_number = (self._sequence_number + 1) & 0xFFFF
         self._timestamp = (self._timestamp + samples) & 0xFFFFFFFF
@@ -183,7 +184,7 @@ class RtpSession:
         """
         ahead = (packet.sequence_number + self._sequence_offset - self._sequence_number) & 0xFFFF
         # RFC 3550 §A.1: a leap this large is a source that began anew. SRTP could not follow a series of them.
-        if packet.ssrc != self._forwarded_ssrc or _MAX_DROPOUT <= ahead < 0x8000:
+        if packet.ssrc != self._forwarded_ssrc or MAX_DROPOUT <= ahead < 0x8000:
             ahead = 0
             self._forwarded_ssrc = packet.ssrc
             self._forwarded_span = 0
@@ -238,9 +239,6 @@ class RtpSession:
 
 _FORWARD_WINDOW = 512
 """How far behind the newest a forwarded frame may be; well inside the sender's replay window, which refuses repeats."""
-
-_MAX_DROPOUT = 3000
-"""Sequence numbers that may be missing in a row, a minute of frames; the number is RFC 3550's."""
 
 _FORWARD_STEPS_PER_S = 50
 """The distance between a forwarded frame and one of our own that follows it is 20 ms."""

@@ -38,6 +38,7 @@ from voicegate.sctp.chunks import (
 )
 from voicegate.sctp.errors import CauseCode, MessageTooLargeError, SctpError, SctpReason, SendBufferFullError
 from voicegate.sctp.events import AssociationEvent, AssociationLost
+from voicegate.sctp.limits import MAXIMUM_CAUSES_TOLD
 from voicegate.sctp.outgoing import OutgoingMessage
 from voicegate.sctp.packet import SHORTEST_PACKET, checksum_is_right, chunk, parse_start, split_chunks
 from voicegate.sctp.receiving import Inbound
@@ -153,6 +154,11 @@ class SctpAssociation(AssociationSetup):
             return False
         self._reset.ask(streams)
         return True
+
+    def settle_reset(self, stream: int) -> bool:
+        """The peer uses a stream anew that we asked to reset: it is reset, though no answer has said so. No event
+        follows. False if we had not asked yet."""
+        return self._reset is not None and self._reset.settle(stream, self._outbound)
 
     def shutdown(self, now: float) -> None:
         """End in good order, after everything was acknowledged. `AssociationLost` follows."""
@@ -308,14 +314,15 @@ class SctpAssociation(AssociationSetup):
         self.statistics.peer_errors += 1
         if CauseCode.STALE_COOKIE in parse_causes(value) and self.state is _S.COOKIE_ECHOED:
             # RFC 9260 §5.2.6 option 1: begin again, as often as an INIT may be repeated.
-            if self._handshake_attempts >= self._settings.maximum_init_retransmissions:
+            self._stale_cookies += 1
+            if self._stale_cookies > self._settings.maximum_init_retransmissions:
                 raise SctpError(SctpReason.STALE_COOKIE)
             self.state = _S.COOKIE_WAIT
             self._cookie_echo_due = False
             self._send_handshake(now)
 
     def _receive_abort(self, value: bytes, now: float) -> None:
-        causes = ", ".join(f"cause {code}" for code in parse_causes(value))
+        causes = ", ".join(f"cause {code}" for code in parse_causes(value)[:MAXIMUM_CAUSES_TOLD])
         self._end(AssociationLost(SctpReason.PEER_ABORT, causes))
 
     # The end ----------------------------------------------------------------------------------------------------------
@@ -386,15 +393,14 @@ class SctpAssociation(AssociationSetup):
 
     def _add_data(self, chunks: list[bytes], room: int, inbound: Inbound, now: float) -> None:
         outbound = self._outbound
-        forward = outbound.take_forward_tsn()
+        forward = outbound.take_forward_tsn(room)
         if forward is not None:
             content = forward.serialize()
             chunks.append(content)
             room -= len(content)
         with_sack = inbound.has_news()
-        if self._peer_may_wait:
-            room -= len(COOKIE_ACK)
-        data = outbound.fill(room - _SMALL_SACK if with_sack else room, now)
+        data_room = room - len(COOKIE_ACK) if self._peer_may_wait else room
+        data = outbound.fill(data_room - _SMALL_SACK if with_sack else data_room, now)
         if data:
             # A peer that is not up takes data all the same, and acknowledges what nobody there is ready for.
             if self._peer_may_wait and COOKIE_ACK not in chunks:
@@ -403,7 +409,7 @@ class SctpAssociation(AssociationSetup):
                 chunks.append(inbound.take_sack().serialize())
             chunks += data
         if not data and self._reset is not None:
-            request = self._reset.next_request(outbound, now)
+            request = self._reset.next_request(outbound, room, now)
             if request is not None:
                 chunks.append(serialize_reset(request))
 
@@ -428,14 +434,13 @@ class SctpAssociation(AssociationSetup):
         if outbound_deadline is not None and now >= outbound_deadline:
             self._outbound.handle_timeout(now)
         if self._reset is not None and self._reset.deadline is not None and now >= self._reset.deadline:
-            self._reset.expire()
+            self._reset.expire(self._outbound)
         if self._cookie_ack_deadline is not None and now >= self._cookie_ack_deadline:
             self._acknowledge_cookie(now)
         if self._heartbeat_deadline is not None and now >= self._heartbeat_deadline:
             self._send_heartbeat(now)
-        attempts = max(self._outbound.errors, self._reset.attempts if self._reset is not None else 0)
-        if attempts > self._settings.maximum_retransmissions:
-            raise SctpError(SctpReason.RETRANSMISSION_LIMIT, f"{attempts} timeouts in a row")
+        if self._outbound.errors > self._settings.maximum_retransmissions:
+            raise SctpError(SctpReason.RETRANSMISSION_LIMIT, f"{self._outbound.errors} timeouts in a row")
 
     def _repeat_handshake(self, now: float) -> None:
         self._handshake_attempts += 1

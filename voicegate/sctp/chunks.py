@@ -224,6 +224,11 @@ class ForwardTsn:
         return chunk(ChunkType.FORWARD_TSN, 0, _TSN.pack(self.new_cumulative_tsn) + pairs)
 
 
+FORWARD_TSN_BYTES = CHUNK_HEADER_BYTES + _TSN.size
+FORWARD_TSN_STREAM_BYTES = _PAIR.size
+"""How long a FORWARD-TSN is, and how much longer with each stream that it names."""
+
+
 # RE-CONFIG ------------------------------------------------------------------------------------------------------------
 
 
@@ -300,6 +305,11 @@ def serialize_reset(request: OutgoingReset) -> bytes:
     value = _OUTGOING_RESET.pack(request.request_sequence, request.response_sequence, request.last_tsn)
     value += struct.pack(f"!{len(request.streams)}H", *request.streams)
     return chunk(ChunkType.RE_CONFIG, 0, parameter(ParameterType.OUTGOING_RESET_REQUEST, value))
+
+
+RESET_REQUEST_BYTES = 2 * CHUNK_HEADER_BYTES + _OUTGOING_RESET.size
+RESET_STREAM_BYTES = 2
+"""How long a RE-CONFIG chunk that asks is, and how much longer with each stream; padded to a multiple of four."""
 
 
 def serialize_response(response: ResetResponse) -> bytes:

@@ -208,6 +208,10 @@ class DataChannels:
         known = self._channels.get(channel)
         if known is None or known.closing:
             return
+        if known.expected:
+            # Nobody has opened it, and the peer may yet: its stream stays as it is.
+            self._forget(known)
+            return
         known.closing = True
         if self._association.state is AssociationState.ESTABLISHED:
             self._reset(known)
@@ -359,6 +363,10 @@ class DataChannels:
         if known is not None and known.expected:
             del self._channels[number]
             known = None
+        elif known is not None and known.incoming_reset and self._association.settle_reset(number):
+            # RFC 8831 §6.7: its peer uses an id again when both halves are reset; the answer that says so is late.
+            self._forget(known)
+            known = None
         if description is None or known is not None or not theirs or too_many:
             self.statistics.refused_channels += 1
             if known is None:
@@ -391,7 +399,7 @@ class DataChannels:
     def _receive_reset(self, streams: tuple[int, ...]) -> None:
         for number in streams:
             channel = self._channels.get(number)
-            if channel is None:
+            if channel is None or channel.expected:
                 continue
             channel.incoming_reset = True
             if channel.outgoing_reset:
@@ -406,7 +414,8 @@ class DataChannels:
             channel = self._channels.get(number)
             if not event.performed:
                 self._burnt.add(number)
-            if channel is None:
+            # One that is not closing is a later one: the stream was that of a channel which we refused.
+            if channel is None or not channel.closing:
                 continue
             channel.outgoing_reset = True
             if channel.incoming_reset or not event.performed:

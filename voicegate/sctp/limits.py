@@ -74,7 +74,10 @@ MAXIMUM_CONTROL_CHUNKS = 64
 # Chunks in one packet that we look at: 1160 bytes hold 288 empty ones.
 MAXIMUM_CHUNKS_IN_PACKET = 300
 
-# Streams in one reset request; more are asked for in the next.
+# Causes of the peer's ABORT that we pass on: an honest one has one, and 1160 bytes hold 287.
+MAXIMUM_CAUSES_TOLD = 4
+
+# Streams in one reset request, if they fit into a packet; more are asked for in the next.
 MAXIMUM_STREAMS_IN_RESET = 256
 
 # RFC 9260 §16: Association.Max.Retrans. Max.Init.Retransmits is 8 there; our first repeats are quick, and half a minute
@@ -112,6 +115,9 @@ UNKNOWN_SETUP_TIMEOUT_S = 0.1
 # Repeats of them before the distance doubles (as TCP does for SYN in Linux, tcp_syn_linear_timeouts): they are small,
 # and a lost one says more of luck than of congestion when nothing else has been sent.
 EVEN_SETUP_REPEATS = 3
+
+# The same of a request to reset streams, whose answer is all that a closed channel waits for.
+EVEN_RESET_REPEATS = 3
 
 # Below dcSCTP's 0.4 s: our last chunk asks for an immediate SACK, so the peer's delay (at most 0.2 s) is seldom in it.
 MINIMUM_RTO_S = 0.2

@@ -15,7 +15,6 @@ _HEADER = struct.Struct("!BBHIHHI")
 DATA = 0
 _PADDING = (b"", bytes(3), bytes(2), bytes(1))
 
-
 DATA_HEADER_BYTES = _HEADER.size
 
 
@@ -32,6 +31,7 @@ class OutgoingMessage:
     # What follows is the sender's.
     offset: int = 0
     ssn: int | None = None
+    first_tsn: int = 0
     abandoned: bool = False
 
 
@@ -97,6 +97,7 @@ class OutgoingQueue:
         if message.ssn is None:
             flags |= FLAG_BEGIN
             message.ssn = 0
+            message.first_tsn = self.next_tsn
             if not message.unordered:
                 message.ssn = self._ssns.get(message.stream, 0)
                 self._ssns[message.stream] = message.ssn + 1

@@ -138,15 +138,20 @@ class Reassembly:
         self._check_neighbours(chunk, left, right)
         self._join(chunk, None if chunk.begins else left, None if chunk.ends else right)
 
+    def unfinished_stream(self, last: int) -> int | None:
+        """The stream of the message whose pieces end with this TSN and that is not whole, None if there is none."""
+        run = self._by_last.get(last)
+        return None if run is None else run.stream
+
     def skip_to(self, tsn: int, streams: list[tuple[int, int]]) -> None:
         """RFC 3758 §3.6: nothing up to `tsn` will come any more; on each stream, go on behind its sequence number."""
+        if self._skipped_to is None or self._skipped_to < tsn:
+            self._skipped_to = tsn
         for run in [run for run in self._by_first.values() if run.first <= tsn]:
             # A message whose pieces reach the new point without a hole may still go on behind it.
             if not run.begins or run.last < tsn:
                 self._drop(run)
-                self._skipped_to = max(tsn, run.last)
-        if self._skipped_to is None or self._skipped_to < tsn:
-            self._skipped_to = tsn
+                self._skipped_to = max(self._skipped_to, run.last)
         orphan = self._by_first.get(self._skipped_to + 1)
         if orphan is not None and not orphan.begins:
             self._drop(orphan)

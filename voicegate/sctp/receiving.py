@@ -121,11 +121,15 @@ class Inbound:
         """RFC 3758 §3.6: the peer gave up on everything up to a TSN."""
         self._sack_now = self._data_in_packet = True
         tsn = unwrap_tsn(forward.new_cumulative_tsn, self._tsns.cumulative)
-        # One that equals ours may still give up the message whose beginning is all that we have.
         if tsn < self._tsns.cumulative:
             return
-        self._tsns.skip_to(tsn)
         streams = [(stream, ssn) for stream, ssn in forward.streams if stream < self._settings.streams]
+        if tsn == self._tsns.cumulative:
+            # Nothing new, unless it gives up the message whose beginning is all that we have. One that comes again must
+            # not move the numbers of a stream that was begun anew meanwhile.
+            unfinished = self._reassembly.unfinished_stream(tsn)
+            streams = [(stream, ssn) for stream, ssn in streams if stream == unfinished]
+        self._tsns.skip_to(tsn)
         self._reassembly.skip_to(tsn, streams)
 
     def reset_streams(self, streams: tuple[int, ...]) -> None:

@@ -18,7 +18,7 @@ events of a call are a single packet, and this is what repairs them; T3 remains 
 
 from collections import deque
 
-from voicegate.sctp.chunks import ForwardTsn, Sack
+from voicegate.sctp.chunks import FORWARD_TSN_BYTES, FORWARD_TSN_STREAM_BYTES, ForwardTsn, Sack
 from voicegate.sctp.congestion import CongestionWindow, RetransmissionTimeout
 from voicegate.sctp.errors import SctpError, SctpReason
 from voicegate.sctp.limits import (
@@ -125,6 +125,14 @@ class Outbound:
         """What waits to be sent."""
         return self._queue
 
+    def begin_streams_anew(self, streams: tuple[int, ...]) -> None:
+        """The peer has carried out a reset of these streams: their numbers begin with 0."""
+        self._queue.reset_streams(streams)
+        for chunk in self._chunks.values():
+            # Only its SACK is missing. Its old number must not be named in a FORWARD-TSN, for the new life of a stream.
+            if chunk.message.stream in streams:
+                chunk.message.unordered = True
+
     # Sending ----------------------------------------------------------------------------------------------------------
 
     def start_burst(self) -> None:
@@ -157,16 +165,22 @@ class Outbound:
             self._arm_probe(now)
         return chunks
 
-    def take_forward_tsn(self) -> ForwardTsn | None:
-        """The FORWARD-TSN to send now, if messages were given up (RFC 3758 §3.5)."""
-        if not self._forward_tsn_due:
+    def take_forward_tsn(self, room: int) -> ForwardTsn | None:
+        """The FORWARD-TSN to send now, if messages were given up (RFC 3758 §3.5). One that would be longer than `room`
+        tells a part; the rest follows when that is acknowledged."""
+        most = (room - FORWARD_TSN_BYTES) // FORWARD_TSN_STREAM_BYTES
+        if not self._forward_tsn_due or most < 1:
             return None
         self._forward_tsn_due = False
-        point, streams = self.cumulative, {}
+        point = self.cumulative
+        streams: dict[int, int] = {}
         while (chunk := self._chunks.get(point + 1)) is not None and chunk.message.abandoned:
+            message = chunk.message
+            if not message.unordered and message.ssn is not None:
+                if len(streams) == most and message.stream not in streams:
+                    break
+                streams[message.stream] = message.ssn & 0xFFFF
             point += 1
-            if not chunk.message.unordered and chunk.message.ssn is not None:
-                streams[chunk.message.stream] = chunk.message.ssn & 0xFFFF
         return ForwardTsn(point & 0xFFFF_FFFF, list(streams.items())) if point > self.cumulative else None
 
     def _fill_probe(self, chunks: list[bytes], room: int, now: float) -> int:
@@ -254,7 +268,8 @@ class Outbound:
         if cumulative < self.cumulative:
             self._statistics.old_sacks += 1
             return
-        highest = sack.gaps[-1][1] if sack.gaps else 0
+        # Of all blocks: whoever sends them in another order must not make us look for what is not there.
+        highest = max([last for _, last in sack.gaps]) if sack.gaps else 0
         if cumulative + highest >= self._queue.next_tsn:
             next_tsn = self._queue.next_tsn & 0xFFFF_FFFF
             detail = f"{highest} above {sack.cumulative_tsn:#x}, the next to send is {next_tsn:#x}"
@@ -387,9 +402,12 @@ class Outbound:
             return
         message.abandoned = True
         self._statistics.abandoned_messages += 1
-        for chunk in self._chunks.values():
-            if chunk.message is message:
+        if begun:
+            # Its fragments have consecutive TSNs; those up to `cumulative` are gone already.
+            tsn = max(message.first_tsn, self.cumulative + 1)
+            while (chunk := self._chunks.get(tsn)) is not None and chunk.message is message:
                 self._land(chunk)
+                tsn += 1
         if begun and message.offset < len(message.data):
             # The end that the peer would wait for gets a TSN, too, so that there is something to skip.
             self._chunks[self._queue.next_tsn] = OutgoingChunk(self._queue.next_tsn, b"", message)

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 
 from voicegate.errors import LocalError
-from voicegate.sctp.chunks import ChunkType, Init, serialize_error, serialize_shutdown
+from voicegate.sctp.chunks import ChunkType, Init, join_parameters, serialize_error, serialize_shutdown
 from voicegate.sctp.cookie import Cookie
 from voicegate.sctp.errors import CAUSE_FOR, CauseCode, SctpError, SctpReason
 from voicegate.sctp.events import AssociationEvent, AssociationLost, AssociationUp
@@ -71,6 +71,7 @@ class AssociationSetup:
         # T1 repeats INIT or COOKIE-ECHO, T2 SHUTDOWN or SHUTDOWN-ACK: never both, so it is one timer.
         self._handshake_deadline: float | None = None
         self._handshake_attempts = 0
+        self._stale_cookies = 0
         self._handshake_sent_at = 0.0
         # The peer said COOKIE-ECHO, and has not shown that our COOKIE-ACK has arrived.
         self._peer_may_wait = False
@@ -164,7 +165,7 @@ class AssociationSetup:
         if len(self._cookie_echo) > self._outbox.room:
             raise SctpError(SctpReason.INVALID_PARAMETER, f"state cookie of {len(peer.cookie)} bytes")
         if peer.unrecognized:
-            self._report(CauseCode.UNRECOGNIZED_PARAMETERS, b"".join(peer.unrecognized))
+            self._report(CauseCode.UNRECOGNIZED_PARAMETERS, join_parameters(list(peer.unrecognized)))
         self.state = _S.COOKIE_ECHOED
         self._handshake_attempts = 0
         self._send_handshake(now)
@@ -225,7 +226,7 @@ class AssociationSetup:
         # RFC 9260 §5.1.1: no more streams than the other side takes.
         self.streams = min(self._settings.streams, peer.inbound_streams)
         self._inbound = Inbound(peer.initial_tsn, self._settings, self._events, self.statistics)
-        self._reset = StreamReset(self._initial_tsn, peer.initial_tsn, self._settings.streams, self._events)
+        self._reset = StreamReset(self._initial_tsn, peer.initial_tsn, self._settings, self._events)
         self._peer_resets_streams = peer.stream_reset
         self._outbound.meet_peer(peer.receive_window, peer.forward_tsn)
         self._outbound.queue.discard_streams_from(self.streams)

@@ -6,12 +6,21 @@ everything that it sent before has arrived; until then the answer is *in progres
 
 from collections import deque
 
-from voicegate.sctp.chunks import OtherRequest, OutgoingReset, ResetResponse, ResetResult
+from voicegate.sctp.chunks import (
+    RESET_REQUEST_BYTES,
+    RESET_STREAM_BYTES,
+    OtherRequest,
+    OutgoingReset,
+    ResetResponse,
+    ResetResult,
+)
 from voicegate.sctp.events import AssociationEvent, IncomingStreamsReset, OutgoingStreamsReset
-from voicegate.sctp.limits import MAXIMUM_STREAMS_IN_RESET
+from voicegate.sctp.limits import EVEN_RESET_REPEATS, MAXIMUM_STREAMS_IN_RESET
+from voicegate.sctp.packet import COMMON_HEADER_BYTES
 from voicegate.sctp.receiving import Inbound
 from voicegate.sctp.sending import Outbound
 from voicegate.sctp.serial import unwrap_tsn
+from voicegate.sctp.settings import SctpSettings
 
 _MASK = 0xFFFF_FFFF
 
@@ -20,27 +29,35 @@ class StreamReset:
     """Both directions of one association. Sequence numbers begin at the initial TSNs (RFC 6525 §4.1)."""
 
     __slots__ = (
+        "_attempts",
         "_events",
         "_in_progress",
         "_last_result",
+        "_most_streams",
         "_next_sequence",
         "_peer_next",
         "_request",
+        "_settled",
         "_streams",
         "_wanted",
-        "attempts",
         "deadline",
         "is_due",
     )
 
-    def __init__(self, initial_tsn: int, peer_initial_tsn: int, streams: int, events: deque[AssociationEvent]) -> None:
-        self.attempts = 0
+    def __init__(
+        self, initial_tsn: int, peer_initial_tsn: int, settings: SctpSettings, events: deque[AssociationEvent]
+    ) -> None:
+        self._attempts = 0
         self.deadline: float | None = None
         self.is_due = False
-        self._streams = streams
+        self._streams = settings.streams
+        room = settings.packet - COMMON_HEADER_BYTES - RESET_REQUEST_BYTES
+        self._most_streams = min(room // RESET_STREAM_BYTES & ~1, MAXIMUM_STREAMS_IN_RESET)
         self._events = events
         self._wanted: list[int] = []
         self._request: OutgoingReset | None = None
+        # Streams of that request which the peer uses anew already.
+        self._settled: set[int] = set()
         self._in_progress = False
         self._next_sequence = initial_tsn & _MASK
         self._peer_next = peer_initial_tsn & _MASK
@@ -50,28 +67,41 @@ class StreamReset:
         """Reset these streams of ours as soon as everything for them was sent."""
         self._wanted += [stream for stream in streams if stream not in self._wanted]
 
-    def next_request(self, outbound: Outbound, now: float) -> OutgoingReset | None:
-        """The request to send now, new or again; the timer runs from here."""
+    def next_request(self, outbound: Outbound, room: int, now: float) -> OutgoingReset | None:
+        """The request to send now, new or again, if it fits into `room`; the timer runs from here."""
         if self._request is None and self._wanted:
             ready = [stream for stream in self._wanted if not outbound.queue.has_waiting(frozenset((stream,)))]
             if ready:
-                self._begin(tuple(ready[:MAXIMUM_STREAMS_IN_RESET]), outbound)
-        if self._request is None or not self.is_due:
+                self._begin(tuple(ready[: self._most_streams]), outbound)
+        if self._request is None or not self.is_due or _size_of(self._request) > room:
             return None
         if self._in_progress:
             # RFC 6525 §5.2.7 H2: ask again. With a new number, since some peers answer the old one from memory.
             self._in_progress = False
             self._request = self._numbered(self._request.streams, self._request.last_tsn)
         self.is_due = False
-        self.deadline = now + outbound.rto.value
+        # RFC 9260 §6.3.3 rule E2, but not from the first repeat: a channel of a call is closed by one small packet.
+        patience = outbound.rto.value * 2.0 ** max(self._attempts - EVEN_RESET_REPEATS, 0)
+        self.deadline = now + min(patience, outbound.rto.maximum)
         return self._request
 
-    def expire(self) -> None:
-        """The timer ran out: ask again."""
+    def settle(self, stream: int, outbound: Outbound) -> bool:
+        """The peer uses a stream anew, so it has carried out our request, whatever became of its answer. False if we
+        had not asked for that yet."""
+        if self._request is None or stream not in self._request.streams:
+            return False
+        if stream not in self._settled:
+            self._settled.add(stream)
+            outbound.begin_streams_anew((stream,))
+        return True
+
+    def expire(self, outbound: Outbound) -> None:
+        """The timer ran out: ask again. It counts like a timeout of T3, until the peer answers anything."""
         self.deadline = None
         self.is_due = True
         if not self._in_progress:
-            self.attempts += 1
+            self._attempts += 1
+            outbound.errors += 1
 
     def receive_request(self, request: OutgoingReset | OtherRequest, inbound: Inbound) -> ResetResponse:
         """RFC 6525 §5.2.1, §5.2.2: carry out what the peer asks, once."""
@@ -100,26 +130,33 @@ class StreamReset:
         request = self._request
         if request is None or response.response_sequence != request.request_sequence:
             return
-        self.attempts = 0
+        self._attempts = 0
+        outbound.errors = 0
         if response.result in (ResetResult.IN_PROGRESS, ResetResult.REQUEST_IN_PROGRESS):
             self._in_progress = response.result == ResetResult.IN_PROGRESS
             self.deadline = now + outbound.rto.value
             return
         performed = response.result in (ResetResult.NOTHING_TO_DO, ResetResult.PERFORMED)
+        streams = tuple(stream for stream in request.streams if stream not in self._settled)
         if performed:
-            outbound.queue.reset_streams(request.streams)
+            outbound.begin_streams_anew(streams)
         self._request = None
+        self._settled.clear()
         self.is_due = False
         self.deadline = None
-        self._events.append(OutgoingStreamsReset(request.streams, performed))
+        self._events.append(OutgoingStreamsReset(streams, performed))
 
     def _begin(self, streams: tuple[int, ...], outbound: Outbound) -> None:
         self._wanted = [stream for stream in self._wanted if stream not in streams]
         self._request = self._numbered(streams, (outbound.queue.next_tsn - 1) & _MASK)
-        self.attempts = 0
+        self._attempts = 0
         self.is_due = True
 
     def _numbered(self, streams: tuple[int, ...], last_tsn: int) -> OutgoingReset:
         sequence = self._next_sequence
         self._next_sequence = (sequence + 1) & _MASK
         return OutgoingReset(sequence, (self._peer_next - 1) & _MASK, last_tsn, streams)
+
+
+def _size_of(request: OutgoingReset) -> int:
+    return (RESET_REQUEST_BYTES + RESET_STREAM_BYTES * len(request.streams) + 3) & ~3

@@ -196,7 +196,8 @@ class Connection:
             except MessageError as error:
                 self._refuse(error)
         self._early_candidates.clear()
-        self._say_bye(await call.wait_ended())
+        reason = await call.wait_ended()
+        self._say_bye(reason, call.bye_detail)
 
     # What we say. Everything goes through the outbox, the end of the connection too.
 
@@ -218,8 +219,8 @@ class Connection:
         self._reply(encode_error(error))
         self._close(close_code, error.reason.value)
 
-    def _say_bye(self, reason: str) -> None:
-        self._reply(encode_bye(reason))
+    def _say_bye(self, reason: str, detail: str = "") -> None:
+        self._reply(encode_bye(reason, detail))
         self._close(NORMAL, "the call ended")
 
     def _close(self, code: int, reason: str) -> None:

@@ -7,10 +7,10 @@ Both official libraries send the first where there is no session object to send,
 guides' code appends strings to a `FormData`, and `curl -F` sends files.
 """
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from multipart import (  # type: ignore[import-untyped]
     MultipartError,
     PushMultipartParser,
@@ -50,7 +50,8 @@ def parse_call_request(content_type: str, body: bytes) -> CallRequest:
 def parse_json_object(body: bytes, param: str | None = None) -> dict[str, Any]:
     """A JSON object. Raises HttpError."""
     try:
-        fields = json.loads(body)
+        # Stricter than Python's own: what is taken here goes out in events, which hold neither NaN nor half characters.
+        fields = msgspec.json.decode(body)
     except (ValueError, RecursionError):
         what = f"'{param}'" if param else "The body"
         raise HttpError(400, "invalid_json", f"{what} is not JSON.", param=param) from None

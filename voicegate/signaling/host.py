@@ -101,6 +101,10 @@ class CallHandle(Protocol):
     async def wait_ended(self) -> str:
         """Wait for the end of the call and say why it ended. Any number of tasks may wait, also afterwards."""
 
+    @property
+    def bye_detail(self) -> str:
+        """What there is to say beside that, once it has ended: nothing that a peer wrote, and mostly nothing at all."""
+
 
 class Attachment(Protocol):
     """A controller's end of a call it is attached to."""

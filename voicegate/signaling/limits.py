@@ -144,8 +144,8 @@ millisecond of voice activity detection."""
 
 MAX_HALF_OPEN_CALLS = 200
 """Calls of one holder (of an API key, of a token, of an address where no key is needed) that were answered and never
-connected. Such a call is given up after 20 s and normally connects within one, so this is 200 new calls a second for a
-busy application server, and a tenth of one process for whoever only posts offers."""
+connected. Such a call is given up after 20 s at most and normally connects within one, so this is 200 new calls a
+second for a busy application server, and a tenth of one process for whoever only posts offers."""
 
 PEER_WINDOW_S = 30.0
 """How far the clocks of two transceivers may differ. A request is remembered for as long, so that it counts once."""
@@ -168,8 +168,13 @@ TEMPLATES_PER_S, TEMPLATES_AT_ONCE = 100.0, 500
 """Templates for one holder. A page fetches one when it opens and another every two minutes, so this is 12,000 open
 pages behind one key; each costs a millisecond at most, with a sample to answer."""
 
+ALL_TEMPLATES_PER_S, ALL_TEMPLATES_AT_ONCE = 500.0, 1_000
+"""Templates of one process, whoever asks: half a core at most, so that many holders together (a network of IPv6 has
+65,536 of them) leave the calls their time. It is enough for 60,000 open pages, and a process has room for 2,000 calls.
+Beyond it calls begin the ordinary way."""
+
 MAX_TEMPLATE_HOLDERS = 1_024
-"""Holders whose pace is remembered, 200 octets each."""
+"""Holders whose pace is remembered, 200 octets each. The pace of all stands behind them."""
 
 PEER_LIMIT_S = 4.0
 """For a whole request to another transceiver, or for the beginning of a WebSocket to it."""

@@ -96,9 +96,9 @@ def encode_answer(call_id: str, sdp: str, metadata: Mapping[str, object]) -> str
     return _encode({"type": "answer", "call_id": call_id, "sdp": sdp, "metadata": dict(metadata)})
 
 
-def encode_bye(reason: str) -> str:
-    """The call is over. The server closes the connection after it."""
-    return _encode({"type": "bye", "reason": reason})
+def encode_bye(reason: str, detail: str = "") -> str:
+    """The call is over, for this reason; `detail` says more where there is more. The server closes the connection."""
+    return _encode({"type": "bye", "reason": reason} | ({"detail": detail} if detail else {}))
 
 
 def encode_error(error: MessageError) -> str:

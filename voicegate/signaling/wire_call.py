@@ -10,8 +10,7 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from voicegate.agents import Agent, Call
-from voicegate.agents.run import run_agent
+from voicegate.agents import Agent, Call, failure_of, run_agent
 from voicegate.realtime import Controller, SessionConfiguration
 from voicegate.signaling.wire_audio import WireAudio
 from voicegate.transceiver.clock import MediaClock
@@ -75,9 +74,9 @@ class WireCall:
         try:
             with scope:
                 await run_agent(agent, self.call)
-        except (Exception, SystemExit):
+        except* (Exception, SystemExit) as errors:
             # An agent that calls exit() means its own call.
-            log.exception("%s: the agent failed", self.call.call_id)
+            log.error("%s: the agent failed", self.call.call_id, exc_info=failure_of(errors))
             self.end(EndReason.AGENT_FAILED)
         else:
             self.end(EndReason.AGENT_ENDED)

@@ -87,9 +87,10 @@ class Endpoint:
         return True
 
     def release(self, path: Path) -> None:
-        """Let go of a client address, here and at the relay that holds its flow."""
+        """Let go of a client address, here and at the relay that holds its flow. Nothing goes there any more."""
         if self._flows.get(path.key) is path:
             del self._flows[path.key]
+            path.lose()
             self._sender.add(path.relay, path.released_entry(), b"")
 
     # In.

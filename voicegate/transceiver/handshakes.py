@@ -42,6 +42,7 @@ from voicegate.transceiver.limits import (
     HALF_RTT_GUARD_S,
     HANDSHAKE_RETRY_S,
     HANDSHAKE_STALL_S,
+    HELLO_LIMIT_S,
     MAX_HANDSHAKES,
 )
 from voicegate.transceiver.parameters import SessionParameters, Surroundings
@@ -91,13 +92,14 @@ class HandshakeOwner(Protocol):
 
 class Handshakes:
     """The attempts of one session. `connection` is that of the present one, None between two; `path` is its path,
-    `last_error` why the one before it failed, and `end_reason` what the session ends with if nothing better comes."""
+    `last_error` why the one before it failed, and `end_reason` what the session ends with if nothing better comes.
+    `lacking` names what the two sides do not have in common, if that is why, in words of ours alone."""
 
     def __init__(self, parameters: SessionParameters, surroundings: Surroundings, owner: HandshakeOwner) -> None:
         self.connection: DtlsConnection | None = None
         self.path: Path | None = None
         self.is_trusted = False
-        self.last_error = ""
+        self.last_error = self.lacking = ""
         self.end_reason = EndReason.HANDSHAKE_FAILED
         self._parameters = parameters
         self._around = surroundings
@@ -143,10 +145,13 @@ class Handshakes:
         """A check came over this path, and with it the right to send a little more there (`Path.may_send`).
 
         Our ClientHello is repeated at once, and not when its timer, ever slower, thinks of it: the repeats before this
-        may have been too much for what had come. Browsers send three checks, then none for a second or longer.
+        may have been too much for what had come. Browsers send three checks, then none for a second or longer. If the
+        ClientHello is the client's to say, it may from now on, and has so much time.
         """
         dtls = self.connection
-        if dtls is not None and path is self.path and not path.is_proven and dtls.state is ConnectionState.HELLO:
+        if dtls is None and path.is_claimed and self._deadline == inf:
+            self._deadline = now + HELLO_LIMIT_S
+        elif dtls is not None and path is self.path and not path.is_proven and dtls.state is ConnectionState.HELLO:
             dtls.repeat_flight(now)
             self.send(now)
 
@@ -183,6 +188,8 @@ class Handshakes:
         """The offer has come at last, and with it whom to let in. True if that is who is here already."""
         self._parameters = parameters
         if self.connection is None:
+            if not self._begun:
+                self._deadline = inf  # Whoever was silent until now may have been somebody else.
             return False
         if self.path not in self._owner.paths.values():
             # It was somebody else's, who has the same template.
@@ -282,7 +289,8 @@ class Handshakes:
 
     def _complete(self, complete: HandshakeComplete, now: float) -> None:
         if complete.srtp is None:
-            self._owner.end(EndReason.NOTHING_IN_COMMON, "no SRTP profile")
+            self.lacking = DtlsReason.NO_COMMON_SRTP_PROFILE.value
+            self._owner.end(EndReason.NOTHING_IN_COMMON, self.lacking)
             return
         self._is_complete = self.is_trusted = True
         self._deadline = self._early_at = inf
@@ -313,6 +321,7 @@ class Handshakes:
         self.last_error = str(failure.error)
         is_hopeless = failure.error.dtls_reason in NOTHING_IN_COMMON
         self.end_reason = EndReason.NOTHING_IN_COMMON if is_hopeless else EndReason.HANDSHAKE_FAILED
+        self.lacking = failure.error.dtls_reason.value if is_hopeless else ""
         if self.path is not None:
             self._refused.add(self.path.address)
         if self._is_complete:

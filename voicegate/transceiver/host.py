@@ -164,8 +164,8 @@ class Transceiver:
         )
         registry.read_counter(
             "voicegate_transceiver_shortcuts_total",
-            "Ended sessions that were set up with DTLS in STUN (sped), SCTP in SDP (snap), a known channel (dcid).",
-            lambda: {(name,): self.shortcuts[name] for name in ("sped", "snap", "dcid")},
+            "Ended sessions set up with DTLS in STUN (sped), SCTP in SDP (snap), a known channel (dcid), early events.",
+            lambda: {(name,): self.shortcuts[name] for name in ("sped", "snap", "dcid", "early events")},
             "shortcut",
         )
         registry.read_counter(

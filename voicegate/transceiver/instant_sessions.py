@@ -10,7 +10,7 @@ an INIT that nobody has drawn yet.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import NamedTuple, Protocol
 
@@ -25,7 +25,7 @@ from voicegate.transceiver.endpoint import Endpoint
 from voicegate.transceiver.ends import EndReason
 from voicegate.transceiver.errors import FullError
 from voicegate.transceiver.instant import Names, Template, TemplateRefusal, Templates, binding_of
-from voicegate.transceiver.limits import MAX_SESSIONS, MAX_UNCONFIRMED, UNCONFIRMED_LIMIT_S
+from voicegate.transceiver.limits import MAX_UNCONFIRMED, UNCONFIRMED_LIMIT_S
 from voicegate.transceiver.negotiation import Negotiation, Terms, candidates_of
 from voicegate.transceiver.parameters import Surroundings
 from voicegate.transceiver.session import Session
@@ -42,10 +42,6 @@ class Instant(Enum):
 
 class SessionHost(Protocol):
     """Whoever has all sessions of the process."""
-
-    @property
-    def calls(self) -> Mapping[str, Session]:
-        """All of them, by call id."""
 
     @property
     def is_full(self) -> bool:
@@ -245,8 +241,7 @@ class InstantSessions:
         return None
 
     def _materialise(self, ufrag: bytes, check: bytes, host: str, now: float) -> Session | TemplateRefusal:
-        sessions = len(self._host.calls)
-        if self._host.is_draining or sessions >= MAX_SESSIONS or len(self.unconfirmed) >= MAX_UNCONFIRMED:
+        if self._host.is_draining or self._host.is_full or len(self.unconfirmed) >= MAX_UNCONFIRMED:
             return TemplateRefusal.FULL
         deferred = self.templates.admit_untrusted(ufrag, check, host, now)
         if isinstance(deferred, TemplateRefusal):

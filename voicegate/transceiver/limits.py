@@ -22,8 +22,13 @@ answer has made its path writable, a moment later, and never if media or data ca
 proof that we have that flight. A few milliseconds are enough for it, the rest is for jitter."""
 
 CONNECT_LIMIT_S = 20.0
-"""From the answer to secured media. A browser gives up after 15 s without an answer to its checks; who keeps checking
-and never secures anything would hold a session for ever."""
+"""From the answer to secured media. A browser gives up after 15 s without an answer to its checks; this is for a client
+that never comes, and for one whom impostors keep from it."""
+
+HELLO_LIMIT_S = 10.0
+"""From the first check to the first word of the handshake, where the client says that: as long as DTLS waits for the
+rest of a handshake. Browsers say it with the answer to their check in hand; who only checks would hold a session for
+as long as he likes."""
 
 OWNER_SILENCE_S = 7.0
 """A client address that belongs to a live session passes to another one only after this much silence: longer than the

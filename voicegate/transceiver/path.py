@@ -82,7 +82,7 @@ class Path:
         self.entry = with_flags(self.entry, self._flags)
 
     def lose(self) -> None:
-        """The address belongs to another session now."""
+        """The address belongs to another session now, or to nobody."""
         self.is_claimed = self.is_proven = False
         self.entry = with_flags(self.entry, self._flags)
 

@@ -29,7 +29,7 @@ from math import inf
 
 import trio
 
-from voicegate.agents import Agent, Call, run_agent
+from voicegate.agents import Agent, Call, failure_of, run_agent
 from voicegate.dtls import DtlsRole, Fingerprint, SrtpKeyingMaterial
 from voicegate.ice import ConsentExpired, DtlsAcknowledged, PathRemoved
 from voicegate.realtime import ErrorCode, EventError
@@ -124,6 +124,7 @@ class Session:
             self._prove(self._handshakes.path)
         held, self._held_media = self._held_media, []
         for path, data, entry, relay, arrived in held:
+            path.received_octets -= len(data)  # They are counted once more.
             self.receive_media(path, data, entry, relay, arrived)
         self._settled.set()
         self._arm_timer()
@@ -159,6 +160,11 @@ class Session:
         await self._finished.wait()
         return (self.end_reason or EndReason.INTERNAL_ERROR).value
 
+    @property
+    def bye_detail(self) -> str:
+        """What the caller may know beside the reason; `end_detail` is for the log, and may quote peer or agent."""
+        return self._handshakes.lacking if self.end_reason is EndReason.NOTHING_IN_COMMON else ""
+
     def end(self, reason: EndReason, detail: str = "") -> None:
         """End the session. The first reason wins; later ones are only the echo of the first."""
         if self.end_reason is None:
@@ -175,9 +181,10 @@ class Session:
     async def _run_agent(self, agent: Agent) -> None:
         try:
             await run_agent(agent, self.call)
-        except (Exception, SystemExit) as error:
+        except* (Exception, SystemExit) as errors:
             # An agent that calls exit() means its own call.
-            log.exception("%s: the agent failed", self.call_id)
+            error = failure_of(errors)
+            log.error("%s: the agent failed", self.call_id, exc_info=error)
             self.end(EndReason.AGENT_FAILED, type(error).__name__)
         else:
             self.end(EndReason.AGENT_ENDED)

@@ -42,6 +42,8 @@ from voicegate.signaling import (
 )
 from voicegate.signaling.host import PEER_BYE
 from voicegate.signaling.limits import (
+    ALL_TEMPLATES_AT_ONCE,
+    ALL_TEMPLATES_PER_S,
     INSTANT_PEER_LIMIT_S,
     MAX_HALF_OPEN_CALLS,
     MAX_TEMPLATE_HOLDERS,
@@ -76,6 +78,7 @@ class OwnCalls:
         self._half_open: dict[Session, str] = {}
         self._refused_half_open = 0
         self._wire_started = 0
+        self._template_pace = Pace(ALL_TEMPLATES_PER_S, ALL_TEMPLATES_AT_ONCE)
         self._template_paces: OrderedDict[str, Pace] = OrderedDict()
 
     def __len__(self) -> int:
@@ -120,11 +123,13 @@ class OwnCalls:
 
     async def template(self, request: TemplateRequest, context: RequestContext) -> Mapping[str, object]:
         """A template for a session in one of our slots. Raises SdpError, TooManyCallsError and CapacityError."""
-        holder = holder_of(context)
-        if holder and not self._template_pace(holder).take(trio.current_time()):
+        holder, now = holder_of(context), trio.current_time()
+        if holder and not self._template_pace_of(holder).take(now):
             raise TooManyCallsError(f"more than {TEMPLATES_PER_S:g} in a second")
         if not self.has_room:
             raise CapacityError("draining" if self._transceiver.is_draining else f"{MAX_SESSIONS} calls")
+        if not self._template_pace.take(now):
+            raise CapacityError(f"more than {ALL_TEMPLATES_PER_S:g} templates in a second")
         _, ingresses = self.steer(context)
         template = self._transceiver.instant.template(
             ingresses, sample_sdp=request.offer, fingerprint=request.fingerprint, is_passive=request.is_sped
@@ -187,7 +192,7 @@ class OwnCalls:
             chosen = [choice.ingress, *([choice.second] if choice.second is not None else [])]
         return told, tuple(tuple(ingress.addresses) for ingress in chosen)
 
-    def _template_pace(self, holder: str) -> Pace:
+    def _template_pace_of(self, holder: str) -> Pace:
         pace = self._template_paces.pop(holder, None) or Pace(TEMPLATES_PER_S, TEMPLATES_AT_ONCE)
         if len(self._template_paces) >= MAX_TEMPLATE_HOLDERS:
             self._template_paces.popitem(last=False)
@@ -205,7 +210,9 @@ class OwnCalls:
     @asynccontextmanager
     async def attach(self, call_id: str, controller: Controller) -> AsyncIterator[Attachment]:
         """Attach a controller to a call of ours. Raises CallNotFoundError and TooManyControllersError."""
-        call: Session | WireCall | None = self._transceiver.calls.get(call_id) or self.wire.get(call_id)
+        session = self._transceiver.calls.get(call_id)
+        # A template says the call id: a session that waits for its offer is nobody's call yet.
+        call = session if session is not None and session.is_confirmed else self.wire.get(call_id)
         if call is None or call.end_reason is not None:
             raise CallNotFoundError(call_id)
         if not call.call.hub.has_room:
@@ -398,6 +405,11 @@ class _Handle:
     async def wait_ended(self) -> str:
         """Wait for the end and say why."""
         return await self._session.wait_ended()
+
+    @property
+    def bye_detail(self) -> str:
+        """What the caller may know beside that."""
+        return self._session.bye_detail
 
 
 class _HubAttachment:

@@ -43,6 +43,9 @@ from voicegate.up.upgrade import Predecessor, predecessor_at, serve_successors
 ASK_LIMIT_S = 2.0
 """A child that does not answer within this time is left out of the metrics page."""
 
+LEASE_PAUSE_S = 5.0
+"""Between attempts to lease slots for a transceiver that lost its own, while there are none to be had."""
+
 log = logging.getLogger("voicegate")
 
 
@@ -178,7 +181,12 @@ class Supervisor:
         async def lease_again(name: str) -> None:
             fleet = self.transceivers[region]
             record = fleet.record_of(name)
-            await fleet.move(name, await leases.take(name, record.hop, record.peer))
+            while True:
+                try:
+                    return await fleet.move(name, await leases.take(name, record.hop, record.peer))
+                except ConfigurationError as error:
+                    log.error("%s gets no other slots: %s", name, error)
+                    await trio.sleep(LEASE_PAUSE_S)
 
         await leases.keep(lambda name: nursery.start_soon(lease_again, name))
 

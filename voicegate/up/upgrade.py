@@ -173,7 +173,7 @@ async def serve_successors(
                     if await _hand_over(_Lines(connection), host, admin):
                         on_done()
                         await trio.sleep_forever()
-                except (OSError, ValueError, KeyError) as error:
+                except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
                     log.warning("an upgrade was broken off: %r", error)
             await host.fleet.resume()
 

@@ -61,7 +61,8 @@ class History:
 
     def replay(self) -> Iterator[Item]:
         """The latest items in the form in which a client may create them: text in place of audio."""
-        calls = {item.get("call_id") for item in self._items.values() if item.get("type") == "function_call"}
+        # Not a set: a backend's ids may be anything.
+        calls = [item.get("call_id") for item in self._items.values() if item.get("type") == "function_call"]
         for item in list(self._items.values())[-MAX_REPLAYED_ITEMS:]:
             kind = item.get("type")
             common = {"id": item["id"], "type": kind}

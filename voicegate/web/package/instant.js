@@ -37,10 +37,10 @@ export function openConnection(certificate, { track = null, stream = null, event
 }
 
 export class Preparation {
+  isStopped = false;
   #options;
   #template = null;
   #timer = 0;
-  #isStopped = false;
   #look = () => this.#refreshIfSeen();
 
   // `options`: url, apiKey, session, events, as for a call.
@@ -66,7 +66,7 @@ export class Preparation {
     clearTimeout(this.#timer);
     try {
       const template = await this.#fetch();
-      this.#template = this.#isStopped ? null : template;
+      this.#template = this.isStopped ? null : template;
       this.#refreshIn(template.lifetime - RENEW_TEMPLATE_MS);
     } catch (error) {
       this.#template = null;
@@ -77,7 +77,7 @@ export class Preparation {
   }
 
   stop() {
-    this.#isStopped = true;
+    this.isStopped = true;
     this.#template = null;
     clearTimeout(this.#timer);
     document.removeEventListener("visibilitychange", this.#look);
@@ -103,12 +103,12 @@ export class Preparation {
 
   #refreshIn(ms) {
     clearTimeout(this.#timer);
-    if (!this.#isStopped) this.#timer = setTimeout(this.#look, ms);
+    if (!this.isStopped) this.#timer = setTimeout(this.#look, ms);
   }
 
   // A page that nobody sees asks for nothing; it catches up when somebody looks at it again.
   #refreshIfSeen() {
-    if (document.hidden || this.#isStopped) return;
+    if (document.hidden || this.isStopped) return;
     if (!this.#template || Date.now() > this.#template.usableUntil - RENEW_TEMPLATE_MS) this.refresh();
   }
 }

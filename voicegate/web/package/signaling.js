@@ -5,7 +5,7 @@
 //
 //   open() ─▶ offer(sdp) ─▶ {sdp, callId} … hangUp()
 //
-// `handlers` hear of the rest: agent(message), bye(reason), fail(error), closed({clean}).
+// `handlers` hear of the rest: agent(message), bye(reason, detail), fail(error), closed({clean}).
 
 const SUBPROTOCOL = "voicegate.v1";
 const OPEN_LIMIT_MS = 8000; // a server that has not answered by then is away
@@ -132,7 +132,7 @@ export class WebSocketSignaling {
   #handlers;
   #eventsId;
   #socket = null;
-  #answered = null; // resolve and reject of the offer that waits
+  #answered = null; // what to do with the answer to the offer that waits
 
   constructor({ url, handlers, eventsId }) {
     this.#url = url;
@@ -166,7 +166,10 @@ export class WebSocketSignaling {
 
   offer(sdp) {
     return new Promise((resolve, reject) => {
-      this.#answered = { resolve, reject };
+      const giveUp = () => reject(new VoicegateError("server-away"));
+      if (!this.isOpen) return giveUp(); // it has closed while the offer was made
+      setTimeout(giveUp, ANSWER_LIMIT_MS);
+      this.#answered = resolve;
       this.#socket.onmessage = ({ data }) => this.#receive(data);
       // `wasClean` is false when the connection was lost rather than closed.
       this.#socket.onclose = ({ wasClean }) => this.#handlers.closed({ clean: wasClean });
@@ -204,11 +207,11 @@ export class WebSocketSignaling {
     }
     switch (message?.type) {
       case "answer":
-        return this.#answered.resolve({ sdp: message.sdp, callId: message.call_id, isCompleted: false });
+        return this.#answered({ sdp: message.sdp, callId: message.call_id, isCompleted: false });
       case "agent":
         return this.#handlers.agent(message);
       case "bye":
-        return this.#handlers.bye(message.reason);
+        return this.#handlers.bye(message.reason, message.detail);
       case "error":
         // A candidate that the server cannot use costs nothing: others will do.
         if (message.code === "bad_candidate") return;

@@ -102,8 +102,8 @@ export interface CallEvents {
   agent: CustomEvent<{ state: string; [member: string]: unknown }>;
   /** Something to tell the person; `null` takes it back. */
   notice: CustomEvent<{ name: "unstable" | "silent" | "microphone-gone" | "sound-blocked" } | null>;
-  /** Exactly once. `reason` is `"peer bye"` after `hangUp()`. */
-  ended: CustomEvent<{ reason: string | null; error: VoicegateError | null }>;
+  /** Exactly once. `reason` is `"peer bye"` after `hangUp()`; `detail` is what the server said beside it, or `""`. */
+  ended: CustomEvent<{ reason: string | null; detail: string; error: VoicegateError | null }>;
 }
 
 export class Call extends EventTarget {

@@ -41,7 +41,9 @@ export async function prepare(options) {
   const hopeless = obstacle();
   if (hopeless) throw new VoicegateError(hopeless);
   const key = keyOf(options);
-  const preparation = preparations.get(key) ?? new Preparation(options);
+  const known = preparations.get(key);
+  // One that the server has refused may do better now: somebody may have logged in.
+  const preparation = !known || known.isStopped ? new Preparation(options) : known;
   preparations.set(key, preparation);
   const [microphone] = await Promise.all([permission(), preparation.hasTemplate || preparation.refresh()]);
   return {
@@ -63,7 +65,7 @@ export async function connect(options) {
 }
 
 // Events: `mark` {step, at, ms} when a step is reached; `stream` {microphone | remote}; `event` {direction: "in" | "out",
-// event, at}; `agent` {state, …} (over a WebSocket only); `notice` {name} or null; `ended` {reason, error} exactly once.
+// event, at}; `agent` {state, …} (over a WebSocket only); `notice` {name} or null; `ended` {reason, detail, error} exactly once.
 export class Call extends EventTarget {
   callId = null;
   timeline = [];
@@ -74,6 +76,7 @@ export class Call extends EventTarget {
   #connection = null;
   #channel = null;
   #track = null;
+  #isMuted = false;
   #microphone = null;
   #isOurMicrophone = false;
   #audioPoll = 0;
@@ -109,8 +112,9 @@ export class Call extends EventTarget {
     return true;
   }
 
-  // Silence goes out in place of the microphone.
+  // Silence goes out in place of the microphone, also of one that is not open yet.
   mute(isMuted = true) {
+    this.#isMuted = isMuted;
     if (this.#track) this.#track.enabled = !isMuted;
   }
 
@@ -142,7 +146,7 @@ export class Call extends EventTarget {
     const { url, signaling: kind } = this.#options;
     const handlers = {
       agent: (message) => this.#tell("agent", message),
-      bye: (reason) => this.#end({ reason }),
+      bye: (reason, detail) => this.#end({ reason, detail }),
       fail: (error) => this.#end({ error }),
       closed: ({ clean }) => this.#signalingClosed(clean),
     };
@@ -166,6 +170,7 @@ export class Call extends EventTarget {
     this.#microphone = stream;
     [this.#track] = stream.getAudioTracks();
     if (!this.#track) throw new VoicegateError("no-microphone");
+    if (this.#isMuted) this.#track.enabled = false;
     this.#mark("microphone");
     this.#tell("stream", { microphone: stream });
     this.#track.onended = () => this.#tell("notice", { name: "microphone-gone" });
@@ -349,7 +354,7 @@ export class Call extends EventTarget {
     this.#connection?.close();
   }
 
-  #end({ reason = null, error = null }) {
+  #end({ reason = null, detail = "", error = null }) {
     if (this.#hasEnded) return;
     this.#hasEnded = true;
     // Whoever has only asked for the microphone needs no bye; a server that has said its own has closed already.
@@ -360,8 +365,8 @@ export class Call extends EventTarget {
     else if (this.#track) this.#track.onended = null;
     if (this.#playback) this.#playback.srcObject = null;
     const { signal } = this.#options;
-    this.#opening.reject(signal?.aborted ? signal.reason : (error ?? new VoicegateError("ended", reason)));
-    this.#tell("ended", { reason, error });
+    this.#opening.reject(signal?.aborted ? signal.reason : (error ?? new VoicegateError("ended", detail ? `${reason}: ${detail}` : reason)));
+    this.#tell("ended", { reason, detail, error });
   }
 
   #tell(type, detail) {

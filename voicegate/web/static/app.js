@@ -148,14 +148,14 @@ function clock(ms) {
   return `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
 }
 
-function endCall({ reason, error }) {
+function endCall({ reason, detail, error }) {
   call = null;
   clearInterval(statsTimer);
   meters.close();
   delete document.body.dataset.agent;
   notify(null);
   if (error) setState("problem", words.problemWords(error.code, error.detail));
-  else setState("ended", words.endWords(reason));
+  else setState("ended", words.endWords(reason, detail));
 }
 
 button.addEventListener("click", () => (call ? call.hangUp() : startCall()));

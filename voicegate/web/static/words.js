@@ -112,16 +112,18 @@ const ENDS = {
   "agent ended": "The agent said goodbye.",
   "agent failed": "The agent broke down. The server's log knows why.",
   "consent expired": "Nothing came through from your side for half a minute.",
+  "too long": "The call was as long as a call may be.",
+  idle: "Nobody said anything for a long time.",
   "never connected": "No audio path was found: the network in between may block UDP.",
   "handshake failed": "The secure handshake failed.",
-  "nothing in common": "This browser and the server know no cipher or profile in common.",
+  "nothing in common": "This browser and the server do not speak the same version, cipher or profile of DTLS.",
   "dtls closed": "The other side closed the line.",
   shutdown: "The server is shutting down.",
 };
 
-export function endWords(reason) {
+export function endWords(reason, detail) {
   const hint = Object.hasOwn(ENDS, reason) ? ENDS[reason] : `Reason: ${String(reason).slice(0, 100)}.`;
-  return { headline: "Call ended", hint };
+  return { headline: "Call ended", hint: detail ? `${hint} The server says: ${String(detail).slice(0, 100)}.` : hint };
 }
 
 export const NOTICES = {
