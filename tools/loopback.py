@@ -35,8 +35,9 @@ SIOCGIFFLAGS = 0x8913
 SIOCSIFFLAGS = 0x8914
 IFF_UP = 0x1
 
-# A process that was told to end just before the command did may need a moment for it.
-LAST_BREATH_S = 2.0
+# A process that was told to end just before the command did may need a moment for it, in which the machine may stand
+# still. Only a run that leaves somebody behind takes so long.
+LAST_BREATH_S = 6.0
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -55,7 +56,8 @@ def main(command: list[str]) -> int:
     left_behind = survivors()
     for process, name in left_behind.items():
         say(f"left behind: process {process}, {name}")
-        os.kill(process, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
     reap_the_dead(0)
     return status or (1 if left_behind else 0)
 

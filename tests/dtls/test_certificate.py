@@ -131,6 +131,18 @@ def test_either_half_of_an_identity_may_come_first() -> None:
     assert identity.is_verified
 
 
+def test_who_is_not_who_he_should_be_is_not_verified() -> None:
+    stranger = Fingerprint.of(b"another certificate")
+    early, late = PeerIdentity([stranger]), PeerIdentity([CERTIFICATE.fingerprint])
+    with pytest.raises(DtlsError):
+        early.present([CERTIFICATE.der])
+    late.present([CERTIFICATE.der])
+    with pytest.raises(DtlsError):
+        late.expect([stranger])
+    assert not early.is_verified
+    assert not late.is_verified
+
+
 @pytest.mark.parametrize(
     ("der", "reason"),
     [

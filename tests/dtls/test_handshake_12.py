@@ -314,6 +314,7 @@ def test_a_fingerprint_that_comes_late_and_is_wrong_ends_the_connection(make_pai
     pair.server.set_peer_fingerprints([STRANGER])
     pair.collect()
     assert failure(pair.server_events) is DtlsReason.FINGERPRINT_MISMATCH
+    assert pair.server.srtp is None
     pair.client_events.clear()
     pair.settle()
     assert failure(pair.client_events) is DtlsReason.PEER_ALERT
@@ -381,6 +382,7 @@ def set_field(name: str, value: object) -> Callable[[ClientHello], None]:
         (set_field("version", 0xFEFF), DtlsReason.UNSUPPORTED_VERSION, 70),
         (set_field("version", 0x0303), DtlsReason.UNSUPPORTED_VERSION, 70),
         (put(ExtensionType.SUPPORTED_GROUPS, ext.serialize_supported_groups([25, 30])), DtlsReason.NO_COMMON_GROUP, 40),
+        (put(ExtensionType.SUPPORTED_GROUPS, b"\x00\x03\x00\x1d\x00"), DtlsReason.MALFORMED, 50),
         (drop(ExtensionType.SIGNATURE_ALGORITHMS), DtlsReason.NO_COMMON_SIGNATURE_ALGORITHM, 40),
         (
             put(ExtensionType.SIGNATURE_ALGORITHMS, ext.serialize_signature_algorithms([0x0804])),
@@ -388,7 +390,7 @@ def set_field(name: str, value: object) -> Callable[[ClientHello], None]:
             40,
         ),
         (put(ExtensionType.EC_POINT_FORMATS, b"\x01\x01"), DtlsReason.ILLEGAL_PARAMETER, 47),
-        (put(ExtensionType.RENEGOTIATION_INFO, b"\x01x"), DtlsReason.ILLEGAL_PARAMETER, 47),
+        (put(ExtensionType.RENEGOTIATION_INFO, b"\x01x"), DtlsReason.ILLEGAL_PARAMETER, 40),
     ],
 )
 def test_a_hello_that_cannot_be_served(
@@ -400,6 +402,44 @@ def test_a_hello_that_cannot_be_served(
     (answer,) = pair.from_server()
     assert Record.parse(answer)[0].payload == bytes([2, alert])
     assert pair.server.next_timeout() is None
+
+
+@pytest.mark.parametrize(
+    ("change", "answered"),
+    [
+        (lambda hello: None, {ExtensionType.EC_POINT_FORMATS, ExtensionType.RENEGOTIATION_INFO}),
+        (drop(ExtensionType.EC_POINT_FORMATS), {ExtensionType.RENEGOTIATION_INFO}),
+        (drop(ExtensionType.RENEGOTIATION_INFO), {ExtensionType.EC_POINT_FORMATS}),
+    ],
+)
+def test_a_server_answers_only_what_was_asked(
+    pair: Pair, wire: Wire, change: Callable[[ClientHello], None], answered: set[int]
+) -> None:
+    pair.client.start(0.0)
+    pair.to_server(wire.rewrite(pair.from_client(), HandshakeType.CLIENT_HELLO, change_client_hello(change)))
+    hello = ServerHello.parse(wire.fragments(pair.from_server())[0].data)
+    assert hello.extensions.keys() == answered | {ExtensionType.EXTENDED_MASTER_SECRET, ExtensionType.USE_SRTP}
+
+
+@pytest.mark.rfc("5746", "3.6")
+def test_a_suite_that_is_none_asks_for_renegotiation_info_too(pair: Pair, wire: Wire) -> None:
+    def change(hello: ClientHello) -> None:
+        del hello.extensions[ExtensionType.RENEGOTIATION_INFO]
+        hello.cipher_suites.append(0x00FF)
+
+    pair.client.start(0.0)
+    pair.to_server(wire.rewrite(pair.from_client(), HandshakeType.CLIENT_HELLO, change_client_hello(change)))
+    hello = ServerHello.parse(wire.fragments(pair.from_server())[0].data)
+    assert hello.extensions[ExtensionType.RENEGOTIATION_INFO] == b"\x00"
+
+
+@pytest.mark.rfc("8422", "4")
+def test_a_client_that_names_no_groups_gets_the_one_that_all_have(pair: Pair, wire: Wire) -> None:
+    pair.client.start(0.0)
+    change = change_client_hello(drop(ExtensionType.SUPPORTED_GROUPS))
+    pair.to_server(wire.rewrite(pair.from_client(), HandshakeType.CLIENT_HELLO, change))
+    [exchange] = [part for part in wire.fragments(pair.from_server()) if part.msg_type == 12]
+    assert ServerKeyExchange.parse(exchange.data).group == NamedGroup.SECP256R1
 
 
 def test_an_empty_answer_to_the_certificate_request(pair: Pair, wire: Wire) -> None:
@@ -452,8 +492,11 @@ def test_a_finished_that_does_not_verify_is_refused_by_the_client(pair: Pair) ->
     pair.to_client(pair.from_server())
     pair.to_server(pair.from_client())
     pair.from_server()
+    early = pair.client.srtp
     pair.to_client([sealed_finished(pair.server, 5)])
     assert failure(pair.client_events) is DtlsReason.BAD_FINISHED
+    assert early is not None
+    assert pair.client.srtp is None
 
 
 def sealed_finished(sender: DtlsConnection, message_seq: int) -> bytes:
@@ -546,13 +589,19 @@ def test_a_server_that_chooses_a_group_of_its_own_is_refused(
 
 
 @pytest.mark.rfc("6347", "4.1")
-def test_a_client_that_names_a_later_version_in_the_old_field_gets_ours(pair: Pair, wire: Wire) -> None:
+@pytest.mark.parametrize("versions", [[DtlsVersion.DTLS_1_2], list(DtlsVersion)])
+def test_a_client_that_names_a_later_version_in_the_old_field_gets_1_2(
+    make_pair: MakePair, wire: Wire, versions: list[DtlsVersion]
+) -> None:
+    pair = make_pair(server={"versions": versions})
     pair.client.start(0.0)
     later = wire.rewrite(
         pair.from_client(), HandshakeType.CLIENT_HELLO, change_client_hello(set_field("version", 0xFEFC))
     )
     pair.to_server(later)
-    assert ServerHello.parse(wire.fragments(pair.from_server())[0].data).version == DTLS_1_2
+    hello = ServerHello.parse(wire.fragments(pair.from_server())[0].data)
+    assert hello.version == DTLS_1_2
+    assert ExtensionType.SUPPORTED_VERSIONS not in hello.extensions
 
 
 @pytest.mark.rfc("8827", "6.5")
@@ -578,6 +627,17 @@ def test_a_changed_handshake_does_not_complete(pair: Pair, wire: Wire) -> None:
 
 
 # Misuse ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.rfc("5246", "6.2.3.3")
+def test_nobody_changes_the_version_over_a_protected_record(connected: Pair) -> None:
+    connected.client.send(b"data")
+    [record] = connected.from_client()
+    connected.to_server([record[:1] + b"\xfe\xff" + record[3:]])
+    assert connected.server.statistics.undecryptable_records == 1
+    assert connected.server_events == []
+    connected.to_server([record])
+    assert connected.server_events == [ApplicationData(b"data")]
 
 
 def test_misuse_is_told_to_the_caller(make_pair: MakePair, pair: Pair) -> None:

@@ -266,6 +266,17 @@ def test_a_cookie_is_given_back(pair: Pair, wire: Wire) -> None:
             {"extensions": {ExtensionType.SUPPORTED_VERSIONS: b"\xfe\xfc", ExtensionType.KEY_SHARE: b"\x00\x19"}},
             DtlsReason.ILLEGAL_PARAMETER,
         ),
+        # It chooses no SRTP profile yet.
+        (
+            {
+                "extensions": {
+                    ExtensionType.SUPPORTED_VERSIONS: b"\xfe\xfc",
+                    ExtensionType.KEY_SHARE: b"\x00\x17",
+                    ExtensionType.USE_SRTP: b"\x00\x02\x00\x07\x00",
+                }
+            },
+            DtlsReason.ILLEGAL_PARAMETER,
+        ),
         ({"cipher_suite": 0x1302}, DtlsReason.ILLEGAL_PARAMETER),
         ({"session_id": b"x"}, DtlsReason.ILLEGAL_PARAMETER),
     ],
@@ -288,6 +299,17 @@ def test_the_server_hello_after_a_retry_keeps_to_it(pair: Pair, wire: Wire, suit
         ExtensionType.KEY_SHARE: ext.KeyShareEntry(group, P256 if group == 23 else SHARE.public).serialize(),
     }
     pair.to_client([retry_request(wire, 1, random=b"r" * 32, cipher_suite=suite, extensions=extensions)])
+    assert failure(pair.client_events) == (DtlsReason.ILLEGAL_PARAMETER, "illegal_parameter")
+
+
+@pytest.mark.rfc("8446", "4.1.4")
+def test_a_retry_of_dtls_1_3_is_not_followed_by_dtls_1_2(make_pair: MakePair, wire: Wire) -> None:
+    pair = make_pair({"versions": BOTH})
+    pair.client.start(0.0)
+    pair.to_client([retry_request(wire)])
+    assert pair.client_events == []
+    extensions = {ExtensionType.KEY_SHARE: ext.KeyShareEntry(23, P256).serialize()}
+    pair.to_client([retry_request(wire, 1, random=b"r" * 32, extensions=extensions)])
     assert failure(pair.client_events) == (DtlsReason.ILLEGAL_PARAMETER, "illegal_parameter")
 
 
@@ -508,6 +530,7 @@ def answers(kind: int, content: bytes) -> Callable[[bytes], bytes]:
         (answers(43, b"\xfe\xfd"), DtlsReason.ILLEGAL_PARAMETER, "illegal"),
         (answers(14, b"\x00\x02\x00\x07\x00"), DtlsReason.ILLEGAL_PARAMETER, "illegal"),
         (answers(16, b""), DtlsReason.UNREQUESTED_EXTENSION, "unsupported"),
+        (answers(44, b"\x00\x01x"), DtlsReason.UNREQUESTED_EXTENSION, "unsupported"),
     ],
 )
 def test_a_server_hello_that_answers_something_else(
@@ -587,6 +610,24 @@ def test_a_server_that_the_client_does_not_accept(  # noqa: PLR0913, PLR0917 - o
     pair.to_client(pair.from_server())
     assert failure(pair.client_events) == (reason, alert)
     assert pair.client.srtp is None
+
+
+@pytest.mark.rfc("8446", "4.2")
+@pytest.mark.parametrize("kind", [11, 13, 23, 43, 44, 51, 0xFF01])
+def test_what_was_offered_may_still_have_no_place_in_encrypted_extensions(
+    make_pair: MakePair, monkeypatch: pytest.MonkeyPatch, kind: int
+) -> None:
+    pair = make_pair({"versions": BOTH})
+    lie(monkeypatch, False, 8, encrypted({14: b"\x00\x02\x00\x07\x00", kind: b""}))
+    pair.client.start(0.0)
+    offer = pair.client._offer
+    assert offer is not None
+    # A hello that follows a HelloRetryRequest may have a cookie too.
+    offer.hello.extensions.setdefault(ExtensionType.COOKIE, b"")
+    assert kind in offer.hello.extensions
+    pair.to_server(pair.from_client())
+    pair.to_client(pair.from_server())
+    assert failure(pair.client_events) == (DtlsReason.ILLEGAL_PARAMETER, "illegal_parameter")
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@ import hashlib
 import hmac
 
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from voicegate.dtls.dtls13 import key_schedule
 from voicegate.dtls.dtls13.key_schedule import expand_label, extract
@@ -59,7 +61,9 @@ def test_our_schedule_is_that_one_with_another_prefix(monkeypatch: pytest.Monkey
     tls = key_schedule.HandshakeSecrets.of(shared, HELLO_HASH)
     assert tls.client.hex() == "b3eddb126e067f35a780b3abf45e2d8f3b1a950738f52e9600746a0e27a55a21"
     secrets = tls.application(FINISHED_HASH)
+    assert secrets.client.hex() == "9e40646ce79a7f9dc05af8889bce6552875afa0b06df0087f792ebb7c17504a5"
     assert secrets.server.hex() == "a11af9f05531f856ad47116b45a950328204b4f44bfb6b3a4b4f1f3fcb631643"
+    assert secrets._exporter_master.hex() == "fe22f881176eda18eb8f44529e6792c50c9a3f89452f68d8ae311b4309d3cf50"
     assert ours.client != tls.client
     assert defaults == (b"dtls13",)
 
@@ -71,3 +75,39 @@ def test_the_layout_of_a_label() -> None:
     first = hmac.digest(b"s" * 32, info + b"\x01", "sha256")
     second = hmac.digest(b"s" * 32, first + info + b"\x02", "sha256")
     assert expand_label(b"s" * 32, b"key", b"ctx", 40) == (first + second)[:40]
+
+
+def expand(secret: bytes, info: bytes, length: int) -> bytes:
+    """A second opinion: HKDF-Expand of a library, and `info` octet by octet."""
+    return HKDFExpand(hashes.SHA256(), length, info).derive(secret)
+
+
+@pytest.mark.rfc("8446", "7.5")
+def test_what_is_exported() -> None:
+    """Once under the label of the protocol that wants it, once more under `exporter`; no context is an empty one."""
+    master = b"e" * 32
+    of_label = expand(master, b"\x00\x20" + b"\x19dtls13EXTRACTOR-dtls_srtp" + b"\x20" + EMPTY, 32)
+    expected = expand(of_label, b"\x00\x38" + b"\x0edtls13exporter" + b"\x20" + EMPTY, 56)
+    secrets = key_schedule.ApplicationSecrets(b"c" * 32, b"s" * 32, master)
+    assert secrets.export(b"EXTRACTOR-dtls_srtp", 56) == expected
+
+
+@pytest.mark.rfc("8446", "7.2")
+def test_the_secret_after_a_key_update() -> None:
+    expected = expand(b"s" * 32, b"\x00\x20" + b"\x11dtls13traffic upd" + b"\x00", 32)
+    assert key_schedule.next_traffic_secret(b"s" * 32) == expected
+
+
+@pytest.mark.rfc("8446", "4.4.4")
+def test_the_content_of_a_finished() -> None:
+    key = expand(b"s" * 32, b"\x00\x20" + b"\x0edtls13finished" + b"\x00", 32)
+    expected = hmac.digest(key, FINISHED_HASH, "sha256")
+    assert key_schedule.finished_verify_data(b"s" * 32, FINISHED_HASH) == expected
+
+
+@pytest.mark.rfc("9147", "4.2.3")
+def test_the_keys_of_an_epoch() -> None:
+    keys = key_schedule.TrafficKeys.of(b"s" * 32, 16)
+    assert keys.key == expand(b"s" * 32, b"\x00\x10" + b"\x09dtls13key" + b"\x00", 16)
+    assert keys.iv == expand(b"s" * 32, b"\x00\x0c" + b"\x08dtls13iv" + b"\x00", 12)
+    assert keys.sequence_number_key == expand(b"s" * 32, b"\x00\x10" + b"\x08dtls13sn" + b"\x00", 16)

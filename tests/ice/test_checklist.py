@@ -69,6 +69,20 @@ def test_a_success_takes_a_pair_out_of_the_triggered_queue() -> None:
     assert checklist.next_pair() is None
 
 
+@pytest.mark.rfc("8445", "8.1.2")
+def test_what_is_given_up_leaves_the_triggered_queue_too() -> None:
+    checklist = CheckList(controlling=False)
+    waiting, chosen = add(checklist, remote(1, 100)), add(checklist, remote(2, 200))
+    assert waiting is not None
+    assert chosen is not None
+    checklist.trigger(waiting)
+    checklist.succeed(chosen)
+    assert checklist.next_pair() is waiting
+    assert checklist.conclude() == []
+    assert list(checklist) == [chosen]
+    assert checklist.next_pair() is None
+
+
 @pytest.mark.rfc("8445", "6.1.2.5")
 def test_a_full_list_gives_up_its_worst_and_keeps_what_works() -> None:
     checklist = CheckList(controlling=True)

@@ -114,6 +114,25 @@ def test_two_refusals_of_one_role_change_it_once_and_the_tie_breaker_with_it(con
             assert message.attributes[ICE_CONTROLLING] != check_a.attributes[ICE_CONTROLLED]
 
 
+@pytest.mark.rfc("8445", "8.1.2")
+def test_an_answer_on_a_pair_that_was_given_up_comes_too_late(
+    controlled: Bench, checks: Any, drain_events: Drain
+) -> None:
+    agent = controlled.agent
+    [(check_a, _)] = controlled.receive(checks(), A)
+    controlled.receive(checks(), B)
+    [(check_b, _)] = controlled.run_to(agent.next_timeout() or 0.0)
+    # The peer checks B again, so B's own check is due once more; before its turn the peer chooses A.
+    assert controlled.receive(checks(), B) == []
+    controlled.answer(check_a, A)
+    assert controlled.receive(checks(use_candidate=True), A) == []
+    assert drain_events(agent) == [PathValidated(A), PathSelected(A), IceConnected(A)]
+    assert controlled.answer(check_b, B) == []
+    assert drain_events(agent) == []
+    assert agent.statistics.dropped_unexpected == 1
+    assert agent.statistics.responses_accepted == 1
+
+
 def test_an_agent_that_loses_and_regains_control_nominates_after_all(
     make: Any, checks: Any, drain_events: Drain
 ) -> None:

@@ -123,3 +123,19 @@ def test_paths_of_others_are_gone_when_the_client_becomes_known(
     waiting.receive_datagram(checks(), other, 2.0)
     assert waiting.selected_addr == other
     assert waiting.next_timeout() == 2.0 + CONSENT_LIFETIME_S
+
+
+def test_no_other_stranger_takes_the_place_of_one_who_goes(
+    make: Any, checks: Any, drain_events: Callable[[Any], list[object]]
+) -> None:
+    agent = make.lite(remote_ufrag=None)
+    rightful, stranger = ("192.0.2.77", 7), ("192.0.2.78", 8)
+    agent.receive_datagram(checks(), rightful, 1.0)
+    checks.remote_ufrag = "anybody"
+    agent.receive_datagram(checks(use_candidate=True), CLIENT_ADDR, 1.1)
+    checks.remote_ufrag = "else"
+    agent.receive_datagram(checks(), stranger, 1.2)
+    assert agent.selected_addr == CLIENT_ADDR
+    drain_events(agent)
+    agent.set_remote_ufrag("cliU")
+    assert drain_events(agent) == [PathRemoved(stranger), PathSelected(rightful), PathRemoved(CLIENT_ADDR)]

@@ -41,6 +41,20 @@ def test_after_the_end_nothing_is_answered(make: Any, checks: Any, drain_events:
     assert agent.statistics.dropped_after_end == 1
 
 
+@pytest.mark.rfc("7675", "5.1")
+def test_what_takes_the_place_of_a_stale_path_is_not_stale_itself(make: Any, checks: Any, drain_events: Drain) -> None:
+    agent = make.lite()
+    fresh = ("203.0.113.9", 3333)
+    for addr in (A, B, fresh):
+        agent.receive_datagram(checks(use_candidate=addr is A), addr, 1.0)
+    agent.receive_datagram(checks(), fresh, 20.0)
+    agent.note_traffic(A, 24.0)
+    agent.note_traffic(B, 24.0)
+    drain_events(agent)
+    agent.handle_timeout(31.0)
+    assert drain_events(agent) == [PathRemoved(B), PathSelected(fresh), PathRemoved(A)]
+
+
 def test_without_any_check_it_ends_after_the_connect_limit(make: Any, drain_events: Drain) -> None:
     agent = make.lite(now=100.0)
     assert agent.next_timeout() == 130.0

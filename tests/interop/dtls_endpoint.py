@@ -30,11 +30,17 @@ from voicegate.sdp import AnswerParameters, Setup, build_answer, parse_offer
 DTLS = range(20, 64)
 # RFC 5761 §4: what RTP's payload type and marker are in RTCP.
 RTCP = range(64, 96)
+UNTIL = "/settled"
 SILENCE_S = 0.02
+# Generous, for a busy machine: it only keeps what never comes from being waited for.
+PATIENCE_S = 30.0
 
 
 class DtlsEndpoint:
-    """`url` takes offers, each for a socket of its own; `outcome` is how the last handshake ended."""
+    """`url` takes offers, each for a socket of its own; `outcome` is how the last handshake ended.
+
+    A GET of `until` is answered when there is no more to come: the peer was heard, and the keys have changed.
+    """
 
     def __init__(self, role: DtlsRole, profile: SrtpProfile, **options: Any) -> None:
         self.role, self.profile, self.options = role, profile, options
@@ -45,6 +51,7 @@ class DtlsEndpoint:
         self.refused_packets = 0
         self._receiver: SrtpReceiver | None = None
         self._done = threading.Event()
+        self._settled = threading.Event()
         endpoint = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -65,6 +72,8 @@ class DtlsEndpoint:
                 self.end_headers()
 
             def do_GET(self) -> None:
+                if self.path == UNTIL:
+                    endpoint.wait_until_settled()
                 # A page for a browser to stand on.
                 self.send_response(200)
                 self.send_header("Content-Type", "text/html")
@@ -80,6 +89,14 @@ class DtlsEndpoint:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self._http.server_address[1]}/v1/realtime/calls"
+
+    @property
+    def until(self) -> str:
+        return f"http://127.0.0.1:{self._http.server_address[1]}{UNTIL}"
+
+    def wait_until_settled(self) -> None:
+        """Or until patience ends; then the test finds what is missing."""
+        self._settled.wait(PATIENCE_S)
 
     def answer(self, text: str) -> str:
         """Describe ourselves and start listening."""
@@ -132,14 +149,19 @@ class DtlsEndpoint:
                         dtls.start(now)
                 else:
                     self._open(data)
-            if (timeout := dtls.next_timeout()) is not None and now >= timeout:
-                dtls.handle_timeout(now)
-            while (event := dtls.next_event()) is not None:
-                if isinstance(event, HandshakeComplete | ConnectionFailed):
-                    self._note(event, dtls, now)
+            self._drive(dtls, now)
             if peer is not None:
                 for datagram in dtls.datagrams_to_send(now):
                     udp.sendto(datagram, peer)
+            if isinstance(self.outcome, ConnectionFailed) or (self.opened_packets and has_new_keys(dtls)):
+                self._settled.set()
+
+    def _drive(self, dtls: DtlsConnection, now: float) -> None:
+        if (timeout := dtls.next_timeout()) is not None and now >= timeout:
+            dtls.handle_timeout(now)
+        while (event := dtls.next_event()) is not None:
+            if isinstance(event, HandshakeComplete | ConnectionFailed):
+                self._note(event, dtls, now)
 
     def _note(self, event: HandshakeComplete | ConnectionFailed, dtls: DtlsConnection, now: float) -> None:
         self.outcome = event
@@ -165,3 +187,8 @@ class DtlsEndpoint:
         self._http.server_close()
         for thread in self._threads:
             thread.join()
+
+
+def has_new_keys(dtls: DtlsConnection) -> bool:
+    """Both sides', where the version can change them: epoch 3 is the first of application data (RFC 9147 §6.1)."""
+    return dtls._transport.write_epoch < 3 or (dtls._transport.write_epoch, dtls.statistics.key_updates) == (4, 1)

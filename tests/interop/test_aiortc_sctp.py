@@ -12,7 +12,8 @@ from bench.channel_ends import AiortcEnd, End, Line, VoicegateEnd
 from voicegate.sctp import AssociationState
 
 ENDS = (VoicegateEnd, AiortcEnd)
-LIMIT_S = 30.0
+# Generous: aiortc waits 3 s for what is lost, and twice as long each time that it is lost again.
+LIMIT_S = 120.0
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-SECONDS = 0.3
-
 V13, V12 = DtlsVersion.DTLS_1_3, DtlsVersion.DTLS_1_2
 CLIENT, SERVER = DtlsRole.CLIENT, DtlsRole.SERVER
 GCM, GCM_256, SHA1 = SrtpProfile.AEAD_AES_128_GCM, SrtpProfile.AEAD_AES_256_GCM, SrtpProfile.AES128_CM_SHA1_80
@@ -105,23 +103,26 @@ NAMES = {
 }
 FIREFOX: dict[str, Preferences] = {"firefox": {}, "firefox-classical": {"media.webrtc.send_mlkem_keyshare": False}}
 
-Run: TypeAlias = "Callable[[str, str], dict[str, Any]]"
+Run: TypeAlias = "Callable[[str, DtlsEndpoint], dict[str, Any]]"
 
 
 @pytest.fixture(scope="module")
 def run(isolated: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    """Have a peer call a URL; its report. Each peer is a program of its own, but a Firefox lasts for its cells."""
+    """Have a peer call until there is no more to come; its report.
+
+    Each peer is a program of its own, but a Firefox lasts for its cells.
+    """
     recording = tmp_path_factory.mktemp("heard") / "heard.wav"
     pages: dict[str, FirefoxPage] = {}
     with contextlib.ExitStack() as browsers:
 
-        def run(peer: str, url: str) -> dict[str, Any]:
+        def run(peer: str, endpoint: DtlsEndpoint) -> dict[str, Any]:
             if peer not in FIREFOX:
-                return run_program(peer, url, recording)
+                return run_program(peer, endpoint, recording)
             if peer not in pages:
                 pages[peer] = browsers.enter_context(firefox(FIREFOX[peer]))
                 pages[peer].add_init_script((HERE / "ears.js").read_text(encoding="utf-8"))
-            return call(pages[peer], url, SECONDS)
+            return call(pages[peer], endpoint.url, 0, endpoint.until)
 
         yield run
 
@@ -134,7 +135,7 @@ def test_the_stacks_agree(cell: Cell, run: Run, dtls_rows: list[tuple[str, ...]]
     suites = SUPPORTED_SUITES if cell.suite is None else (cell.suite,)
     endpoint = DtlsEndpoint(cell.role, cell.profile, versions=[cell.version], groups=groups, cipher_suites=suites)
     try:
-        report = run(cell.peer, endpoint.url)
+        report = run(cell.peer, endpoint)
     finally:
         endpoint.close()
     outcome = endpoint.outcome
@@ -157,9 +158,9 @@ def test_the_stacks_agree(cell: Cell, run: Run, dtls_rows: list[tuple[str, ...]]
     dtls_rows.append((NAMES[cell.peer], *agreed))
 
 
-def run_program(peer: str, url: str, recording: Path) -> dict[str, Any]:
+def run_program(peer: str, endpoint: DtlsEndpoint, recording: Path) -> dict[str, Any]:
     """The peer's report. What it writes to stderr is its own affair here: it waits for audio that never comes."""
-    arguments = ["--url", url, "--seconds", str(SECONDS), "--record", str(recording)]
+    arguments = ["--url", endpoint.url, "--seconds", "0", "--until", endpoint.until, "--record", str(recording)]
     finished = subprocess.run(  # noqa: S603 - our own words
         [sys.executable, "-m", f"tests.interop.peers.{peer}_peer", *arguments],
         cwd=ROOT,

@@ -39,9 +39,7 @@ def test_chromium_takes_every_shortcut_that_it_offers(
     flags = [f"--flag=--force-fieldtrials={trials}"] if trials else []
     if not post_quantum:
         flags.append(NO_POST_QUANTUM)
-    report, _ = run_peer(
-        "browser_peer", "--setup", f"{voicegate.http}/v1/realtime/calls", "--negotiated", "--seconds", 0, *flags
-    )
+    report, _ = run_peer("browser_peer", "--setup", f"{voicegate.http}/v1/realtime/calls", "--negotiated", *flags)
     voicegate.stop()
     uses_sped, uses_snap = SPED in trials, SNAP in trials
     assert shortcuts_used(voicegate) == ["sped"] * uses_sped + ["snap"] * uses_snap + ["dcid"]
@@ -52,14 +50,13 @@ def test_chromium_takes_every_shortcut_that_it_offers(
     assert ("a=sctp-init:" in report["answer"]) == uses_snap
     assert report["tlsVersion"] == "FEFC"
     assert report["events"][0] == "session.created"
-    assert report["received"] > 40
     assert report["console"] == []
 
 
 def test_chromium_announces_its_channel_and_uses_snap(voicegate_up: StartVoicegate, run_peer: RunPeer) -> None:
     voicegate = voicegate_up("--agent", "echo")
     flag = f"--flag=--force-fieldtrials={SPED}{SNAP}"
-    report, _ = run_peer("browser_peer", "--setup", f"{voicegate.http}/v1/realtime/calls", "--seconds", 0, flag)
+    report, _ = run_peer("browser_peer", "--setup", f"{voicegate.http}/v1/realtime/calls", flag)
     voicegate.stop()
     assert shortcuts_used(voicegate) == ["sped", "snap"]
     assert report["events"][0] == "session.created"
@@ -75,7 +72,7 @@ def test_a_browser_hears_the_first_event_before_it_has_opened_the_channel(
 ) -> None:
     """Our guess of the id is right, and nothing is heard twice."""
     voicegate = voicegate_up("--agent", "echo", "--early-events", "on")
-    report, _ = run_peer("browser_peer", "--setup", f"{voicegate.http}/v1/realtime/calls", "--seconds", 0, *words)
+    report, _ = run_peer("browser_peer", "--setup", f"{voicegate.http}/v1/realtime/calls", *words)
     voicegate.stop()
     assert shortcuts_used(voicegate) == ["sped"] * sped + ["early events"]
     assert report["events"].count("session.created") == 1

@@ -18,11 +18,8 @@ if TYPE_CHECKING:
     from tests.conftest import StartVoicegate, Voice
     from tests.interop.conftest import Ears, RunPeer
 
-# Half a second later than ICE and DTLS need on this machine.
-LATE_MS = 500
-
 HELPERS = """
-  const { connect, prepare } = await import('/voicegate.js');
+  const { Call, connect, prepare } = await import('/voicegate.js');
   const url = '/v1/realtime/calls';
   const until = async (isTrue) => { while (!isTrue()) await new Promise((resolve) => setTimeout(resolve, 10)); };
   const { fetch } = window;
@@ -47,13 +44,12 @@ def counted(http: str, what: str) -> float:
 def test_the_parrot_answers_on_the_page(
     voicegate_up: StartVoicegate, run_peer: RunPeer, ears: Ears, voice: Voice, tmp_path: Path
 ) -> None:
-    words = voice.speak("Good morning parrot")
-    script = voice.silence(1) + words + voice.silence(len(words) / voice.rate + 3)
+    words = voice.speak("Good morning parrot, the wind was strong tonight and all the boats have stayed in the harbour")
     url = voicegate_up("--agent", "parrot").http
-    microphone = voice.write(tmp_path / "microphone.wav", script)
-    arguments = ["--browser", "firefox", "--page", url, "--play", microphone, "--seconds", len(script) / voice.rate]
-    report, (_, heard) = run_peer("browser_peer", *arguments)
-    assert ears.likeness_of_parts(words, heard) > ears.same_speech
+    speech = f"--speech=words={voice.write(tmp_path / 'words.wav', words)}"
+    script = "until talking, say words, until hearing, until speaking, until listening"
+    report, (_, heard) = run_peer("browser_peer", "--browser", "firefox", "--page", url, "--script", script, speech)
+    assert ears.share_heard(words, heard) >= ears.enough
     states = list(dict.fromkeys(moment["state"] for moment in report["shown"]))
     assert states == ["idle", "connecting", "talking", "ended"]
     agent = [moment["agent"] for moment in report["shown"]]
@@ -77,20 +73,22 @@ def test_an_instant_call_is_connected_before_its_offer_arrives(voicegate_up: Sta
     page.goto(f"{http}/")
     told = run(
         page,
-        f"""
-        await prepare({{ url }});
-        window.fetch = async (to, words) => {{
-          if (String(to).includes('/calls?')) await new Promise((resolve) => setTimeout(resolve, {LATE_MS}));
+        """
+        await prepare({ url });
+        const call = new Call({ url, instant: true });
+        const has = (wanted) => call.timeline.some(({ step }) => step === wanted);
+        window.fetch = async (to, words) => {
+          if (String(to).includes('/calls?')) await until(() => has('dtls'));
           return fetch(to, words);
-        }};
-        const call = await connect({{ url, instant: true }});
+        };
+        await call.open();
         const events = [];
-        call.addEventListener('event', ({{ detail }}) => events.push(detail.event.type));
-        await until(() => call.timeline.some(({{ step }}) => step === 'audio'));
-        call.send({{ type: 'session.update', session: {{ type: 'realtime' }} }});
+        call.addEventListener('event', ({ detail }) => events.push(detail.event.type));
+        await until(() => has('audio'));
+        call.send({ type: 'session.update', session: { type: 'realtime' } });
         await until(() => events.includes('session.updated'));
         call.hangUp();
-        return Object.fromEntries(call.timeline.map(({{ step, ms }}) => [step, ms]));
+        return Object.fromEntries(call.timeline.map(({ step, ms }) => [step, ms]));
         """,
     )
     assert told["offer"] <= told["ice"] <= told["dtls"] < told["answer"], told
@@ -129,9 +127,9 @@ def test_the_stock_sdk_connects_hears_and_is_told(
 ) -> None:
     url = f"{voicegate_up('--agent', 'parrot').http}/v1/realtime/calls"
     words = voice.speak("Good morning parrot")
-    microphone = voice.write(tmp_path / "microphone.wav", voice.silence(1) + words + voice.silence(4))
-    arguments = ["--browser", "firefox", "--sdk", url, "--play", microphone, "--seconds", 5]
-    report, (_, heard) = run_peer("browser_peer", *arguments)
+    speech = f"--speech=words={voice.write(tmp_path / 'words.wav', words)}"
+    script = "say words, until output_audio_buffer.started, until output_audio_buffer.stopped"
+    report, (_, heard) = run_peer("browser_peer", "--browser", "firefox", "--sdk", url, "--script", script, speech)
     types = [name for name, _, _ in report["events"]]
     assert types[:2] == ["session.created", "session.updated"]
     assert types.index("input_audio_buffer.speech_started") < types.index("output_audio_buffer.started")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pytest
 
+from tests.interop.conftest import PEER_TIMEOUT_S
 from tests.up.programs import ROOT, fetch, metric
 
 if TYPE_CHECKING:
@@ -17,10 +18,8 @@ if TYPE_CHECKING:
 
 Click: TypeAlias = Callable[..., list[dict[str, Any]]]
 
-# Far more than a browser needs for ICE and DTLS on this machine, and far less than the limit for an offer.
-LATE_MS = 1000.0
-SECONDS = 2.0
-PACKETS = 0.7 * SECONDS / 0.02
+# Two seconds of them.
+PACKETS = 100
 
 
 @pytest.fixture
@@ -33,16 +32,13 @@ def click(isolated: None, url: str) -> Click:
     """Run tests/interop/peers/instant_peer.py to its end; how its calls began. Audio goes both ways in all of them."""
 
     def click(*words: str | float) -> list[dict[str, Any]]:
-        command = [sys.executable, "-m", "tests.interop.peers.instant_peer", "--url", url, "--seconds", SECONDS, *words]
+        command = [sys.executable, "-m", "tests.interop.peers.instant_peer", "--url", url, "--packets", PACKETS, *words]
         finished = subprocess.run(  # noqa: S603 - our own words
-            [*map(str, command)], cwd=ROOT, capture_output=True, text=True, timeout=90, check=False
+            [*map(str, command)], cwd=ROOT, capture_output=True, text=True, timeout=PEER_TIMEOUT_S, check=False
         )
         assert finished.returncode == 0, finished.stderr
         report = json.loads(finished.stdout)
         assert report["console"] == []
-        for call in report["calls"]:
-            assert call["sent"] > PACKETS, call
-            assert call["received"] > PACKETS, call
         calls: list[dict[str, Any]] = report["calls"]
         return calls
 
@@ -54,12 +50,12 @@ def counted(url: str, what: str) -> float:
 
 
 def test_the_first_audio_does_not_wait_for_the_answer(url: str, click: Click) -> None:
-    (call,) = click("--offer-delay", LATE_MS)
+    # The offer leaves when there was audio, and some time in which some could come down.
+    (call,) = click("--offer-after-audio", "--offer-delay", 300.0)
     assert call["began"] == "completed"
-    assert call["ice_ms"] < call["connected_ms"] < LATE_MS
-    assert call["sent_ms"] < LATE_MS < call["answer_ms"]
-    # Nothing came down before the offer.
-    assert call["heard_ms"] > LATE_MS
+    assert call["ice_ms"] <= call["connected_ms"] < call["offer_ms"] < call["answer_ms"]
+    # None came down before the offer.
+    assert call["heard_ms"] > call["offer_ms"]
     assert (counted(url, "materialised"), counted(url, "completed"), counted(url, "ordinary")) == (1, 1, 0)
 
 
@@ -73,9 +69,7 @@ def test_an_offer_at_once(url: str, click: Click) -> None:
 def test_a_stale_template_falls_back_on_the_same_connection(url: str, click: Click, late_ms: float) -> None:
     (call,) = click("--stale", "--offer-delay", late_ms)
     assert call["began"] == "ordinary"
-    assert (
-        call["connected_ms"] > call["answer_ms"] - 50
-    )  # measured where the states change, not where they are asked for
+    assert call["connected_ms"] > call["answer_ms"]
     assert (counted(url, "materialised"), counted(url, "completed")) == (0, 0)
 
 

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.up.programs import PATIENCE_S
+
 if TYPE_CHECKING:
     from tests.conftest import StartVoicegate, Voice
     from tests.interop.conftest import RunPeer
@@ -36,26 +38,28 @@ def in_order(names: list[str], *wanted: str) -> bool:
 
 
 @pytest.fixture
-def microphone(voice: Voice, tmp_path: Path) -> Path:
-    """Two utterances, the second long after the first."""
-    words = voice.speak("What is the weather in Lisbon")
-    more = voice.speak("Tell me a long story please")
-    script = voice.silence(2.0) + words + voice.silence(6.0) + more + voice.silence(3.0) + words + voice.silence(6.0)
-    return voice.write(tmp_path / "microphone.wav", script)
+def speech(voice: Voice, tmp_path: Path) -> list[str]:
+    """What the scripts below can say: a question and a request."""
+    texts = {"question": "What is the weather in Lisbon", "request": "Tell me a long story please"}
+    return [f"--speech={name}={voice.write(tmp_path / name, voice.speak(text))}" for name, text in texts.items()]
 
 
 def test_connect_talk_use_a_tool_be_interrupted_close(
-    voicegate_up: StartVoicegate, run_peer: RunPeer, microphone: Path
+    voicegate_up: StartVoicegate, run_peer: RunPeer, speech: list[str]
 ) -> None:
     voicegate = voicegate_up("--agent", "tests.interop.agents_for_peers:weatherman")
     url = f"{voicegate.http}/v1/realtime/calls"
-    report, (_, heard) = run_peer("browser_peer", "--sdk", url, "--play", microphone, "--seconds", 19)
+    script = """
+        say question, until output_audio_buffer.stopped, say request, until output_audio_buffer.started, pause 0.5,
+        say question, until output_audio_buffer.cleared
+    """
+    report, (_, heard) = run_peer("browser_peer", "--sdk", url, "--script", script, *speech)
 
     names = types(report)
     assert names[0] == "session.created"
     # After 5 s without an answer to its session.update the SDK would stop waiting for it.
     assert "session.updated" in names
-    assert report["marks"]["connected_ms"] < 4500
+    assert report["marks"]["updated_ms"] <= report["marks"]["connected_ms"]
     assert report["callId"].startswith("rtc_")
     assert report["plays"] == 1
     assert in_order(
@@ -88,16 +92,15 @@ def test_connect_talk_use_a_tool_be_interrupted_close(
 
 
 def test_the_page_interrupts_and_the_agent_falls_silent(
-    voicegate_up: StartVoicegate, run_peer: RunPeer, voice: Voice, tmp_path: Path
+    voicegate_up: StartVoicegate, run_peer: RunPeer, speech: list[str]
 ) -> None:
-    words = voice.speak("Tell me a long story please")
-    script = voice.silence(2.0) + words + voice.silence(1.5) + words + voice.silence(8.0)
-    wav = voice.write(tmp_path / "microphone.wav", script)
-    said_s = 2.0 + 2 * len(words) / voice.rate + 1.5
     voicegate = voicegate_up("--agent", "tests.interop.agents_for_peers:weatherman")
     url = f"{voicegate.http}/v1/realtime/calls"
-    arguments = ["--interrupt-at", said_s + 3.0, "--seconds", said_s + 5.0]
-    report, _ = run_peer("browser_peer", "--sdk", url, "--play", wav, *arguments)
+    script = """
+        say question, until output_audio_buffer.stopped, say request, until output_audio_buffer.started, pause 0.5,
+        interrupt, until output_audio_buffer.cleared
+    """
+    report, _ = run_peer("browser_peer", "--sdk", url, "--script", script, *speech)
     names = types(report)
     assert in_order(names, "output_audio_buffer.started", "output_audio_buffer.cleared"), names
     assert "response.done" in names
@@ -107,11 +110,14 @@ def test_the_page_interrupts_and_the_agent_falls_silent(
 
 
 def test_the_parrot_and_the_echo_speak_the_dialect_too(
-    voicegate_up: StartVoicegate, run_peer: RunPeer, microphone: Path
+    voicegate_up: StartVoicegate, run_peer: RunPeer, speech: list[str]
 ) -> None:
-    for agent in ("parrot", "echo"):
+    for agent, script in {
+        "parrot": "say question, until output_audio_buffer.started, until response.done, pause 1",
+        "echo": "say question, pause 1",
+    }.items():
         url = f"{voicegate_up('--agent', agent).http}/v1/realtime/calls"
-        report, (_, heard) = run_peer("browser_peer", "--sdk", url, "--play", microphone, "--seconds", 9)
+        report, (_, heard) = run_peer("browser_peer", "--sdk", url, "--script", script, *speech)
         names = types(report)
         assert in_order(names, "session.created", "session.updated"), names
         assert any(heard)
@@ -120,22 +126,20 @@ def test_the_parrot_and_the_echo_speak_the_dialect_too(
         assert (errors(report), report["sdkErrors"], report["console"]) == ([], [], [])
 
 
-def test_behind_it_stands_a_realtime_server(
-    voicegate_up: StartVoicegate, run_peer: RunPeer, voice: Voice, tmp_path: Path
-) -> None:
+def test_behind_it_stands_a_realtime_server(voicegate_up: StartVoicegate, run_peer: RunPeer, speech: list[str]) -> None:
     """The SDK in front, a server that is strict about the documented protocol behind, and both are content."""
-    words = voice.speak("Tell me a long story please")
-    script = voice.silence(2.0) + words + voice.silence(4.0) + words + voice.silence(6.0)
-    wav = voice.write(tmp_path / "microphone.wav", script)
+    script = """
+        say request, until output_audio_buffer.started, pause 0.5, say request, until conversation.item.truncated
+    """
     command = [sys.executable, "-m", "tests.realtime_backend", "--json", "--key", "sk-test", "--speech-ms", "8000"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as backend:  # noqa: S603 - our own words
         assert backend.stdout is not None
         url = json.loads(backend.stdout.readline())["url"]
         voicegate = voicegate_up("--agent", url, VOICEGATE_BACKEND_KEY="sk-test")
         calls = f"{voicegate.http}/v1/realtime/calls"
-        report, (_, heard) = run_peer("browser_peer", "--sdk", calls, "--play", wav, "--seconds", 12)
+        report, (_, heard) = run_peer("browser_peer", "--sdk", calls, "--script", script, *speech)
         backend.send_signal(signal.SIGINT)
-        said = [json.loads(line) for line in backend.communicate(timeout=10)[0].splitlines()]
+        said = [json.loads(line) for line in backend.communicate(timeout=PATIENCE_S)[0].splitlines()]
 
     names = types(report)
     assert in_order(

@@ -22,7 +22,7 @@ from voicegate.sctp.dcep import ChannelOpen
 from voicegate.sctp.limits import MAXIMUM_CHANNELS
 
 if TYPE_CHECKING:
-    from tests.sctp.conftest import Line, MakeChannels, MakeLine
+    from tests.sctp.conftest import Line, MakeChannels, MakeForger, MakeLine
 
 STRING = 51
 Pair = tuple[DataChannels, DataChannels]
@@ -201,6 +201,24 @@ class TestPeersThatMayNot:
         assert server.statistics.refused_channels == 10
         with pytest.raises(TooManyChannelsError):
             server.open("one more")
+
+    def test_ids_above_the_streams_that_they_let_us_have(
+        self, make_channels: MakeChannels, make_forger: MakeForger
+    ) -> None:
+        """RFC 8832 §6: a channel has both directions, so an id that we cannot send on is none."""
+        _, server = make_channels()
+        forger = make_forger()
+        forger.victim = server._association
+        forger.echo_cookie(inbound_streams=4)
+        opening = ChannelOpen("x").serialize()
+        taken = forger.packet(*(forger.data(number, opening, stream=2 * number, protocol=50) for number in range(4)))
+        server.receive_datagram(taken, 0.0)
+        opened = []
+        while (event := server.next_event()) is not None:
+            opened += [event.channel] if isinstance(event, ChannelOpened) else []
+        assert opened == [0, 2]
+        assert server.statistics.refused_channels == 2
+        assert server.statistics.unsent_acknowledgements == 0
 
     @pytest.mark.parametrize(
         ("protocol", "content"),

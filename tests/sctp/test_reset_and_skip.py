@@ -11,6 +11,7 @@ from voicegate.sctp import SctpReason, StreamMessage
 from voicegate.sctp.chunks import (
     ChunkType,
     ForwardTsn,
+    Init,
     OutgoingReset,
     ResetResponse,
     ResetResult,
@@ -22,7 +23,7 @@ from voicegate.sctp.chunks import (
 from voicegate.sctp.limits import MAXIMUM_RETRANSMISSIONS, MAXIMUM_RTO_S
 
 if TYPE_CHECKING:
-    from tests.sctp.conftest import Forger
+    from tests.sctp.conftest import Forger, MakeForger
 
 
 def messages(forger: Forger) -> list[bytes]:
@@ -44,6 +45,33 @@ def test_a_forward_tsn_that_comes_again_says_nothing_of_the_new_life_of_a_stream
     forger.say(forward)
     forger.say(forger.data(2, b"new"), forger.data(3, b"too", ssn=1))
     assert messages(forger) == [b"old", b"new", b"too"]
+
+
+@pytest.mark.rfc("3758", "3.5")
+def test_a_forward_tsn_that_is_lost_comes_again_though_nothing_else_is_on_its_way(forger: Forger) -> None:
+    victim = forger.victim
+    victim.send(0, 51, bytes(60_000), lifetime_end=0.5)
+    sent = [int.from_bytes(value[:4], "big") for kind, value in forger.hear() if kind == ChunkType.DATA]
+    forger.now = 0.6
+    first = forger.say(Sack(sent[-1], 100_000, [], []).serialize())
+    assert [kind for kind, _ in first] == [ChunkType.FORWARD_TSN], "there is time for no more of it"
+    forger.now = victim.next_timeout() or 0.0
+    victim.handle_timeout(forger.now)
+    again = forger.hear()
+    assert again == first
+    assert ForwardTsn.parse(again[0][1]).new_cumulative_tsn == sent[-1] + 1
+    forger.say(Sack(sent[-1] + 1, 100_000, [], []).serialize())
+    assert victim._outbound.is_idle
+
+
+def test_one_before_the_handshake_is_counted_and_nothing_else(make_forger: MakeForger) -> None:
+    forger = make_forger()
+    forger.victim.start(0.0)
+    [(_, init)] = forger.hear()
+    forger.victim_tag = Init.parse(init).initiate_tag
+    assert forger.say(ForwardTsn(1001, []).serialize()) == []
+    assert forger.victim.statistics.unexpected_chunks == 1
+    assert forger.events() == []
 
 
 def test_one_that_comes_again_before_any_reset_harms_nothing(forger: Forger) -> None:

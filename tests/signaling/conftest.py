@@ -57,6 +57,9 @@ from voicegate.transceiver.clock import MediaClock
 from voicegate.web import load_assets
 
 ANSWER_SDP = "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\n"
+# Generous, for a busy machine: it only keeps what never comes from being waited for. No limit of ours is as long, but
+# the one for whole connections.
+PATIENCE_S = 60.0
 SCHEMA = json.loads((Path(__file__).parents[2] / "spec" / "signaling.schema.json").read_text())
 
 
@@ -398,7 +401,7 @@ class HttpClient:
         """Send these octets as they are; all that comes back until the server closes, which it has to."""
         received = b""
         async with await trio.open_tcp_stream("127.0.0.1", self.port) as stream:
-            with trio.fail_after(10):
+            with trio.fail_after(PATIENCE_S):
                 await stream.send_all(octets)
                 while data := await stream.receive_some():
                     received += data

@@ -9,6 +9,7 @@ import pytest
 import trio
 import trio.testing
 
+from tests.signaling.conftest import PATIENCE_S
 from voicegate.realtime import new_id
 from voicegate.realtime.limits import MAX_CONTROLLERS
 from voicegate.realtime.shapes import SessionCreated
@@ -103,7 +104,7 @@ async def test_events_are_passed_on_both_ways(owner: Address, peers: PeerClient,
     hub = host.calls[0].hub
     hub.use(Answers(hub))
     controller = Listens()
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE_S):
         async with peers.attach(owner, "rtc_0", controller) as attachment:
             assert json.loads(await controller.heard.receive())["type"] == "session.created"
             await attachment.receive('{"type": "response.cancel"}')
@@ -125,7 +126,7 @@ async def test_the_call_goes_on_when_the_controller_leaves(
     hub.use(Answers(hub))
     controller = Listens()
     async with peers.attach(owner, "rtc_0", controller):
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE_S):
             await controller.heard.receive()
     await gone(asked)
     assert host.calls[0].end_reason is None
@@ -255,6 +256,6 @@ async def test_nothing_else_is_served_there(owner: Address, keys: PeerKeys, wall
 
 
 async def gone(asked: SignalingCounters) -> None:
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE_S):
         while any(asked.sockets_open.values()):  # noqa: ASYNC110 - once
             await trio.sleep(0.01)

@@ -11,6 +11,7 @@ import trio
 import trio.lowlevel
 from trio_websocket import ConnectionClosed, ConnectionRejected, WebSocketConnection, wrap_client_stream
 
+from tests.signaling.conftest import PATIENCE_S
 from voicegate.agents import Call
 from voicegate.realtime import new_id
 from voicegate.realtime.limits import MAX_CONTROLLERS
@@ -51,7 +52,7 @@ async def opened(
 
 async def heard(websocket: WebSocketConnection, kind: str) -> dict[str, Any]:
     """The next event of this type."""
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE_S):
         while True:
             event = json.loads(await websocket.get_message())
             assert isinstance(event, dict)
@@ -76,7 +77,7 @@ async def refused(http: Any, query: str, *protocols: str, **headers: str) -> tup
 
 
 async def closed(websocket: WebSocketConnection) -> tuple[int, str | None]:
-    with trio.fail_after(10), suppress(ConnectionClosed):
+    with trio.fail_after(PATIENCE_S), suppress(ConnectionClosed):
         while True:
             await websocket.get_message()
     assert websocket.closed is not None
@@ -218,7 +219,7 @@ async def test_a_client_that_does_not_read_is_disconnected(
             b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
         )
         assert (await stream.receive_some()).startswith(b"HTTP/1.1 101")
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE_S):
             while not counters.sockets_ended:
                 hub.emit({"type": "news", "text": "x" * 100_000})
                 await trio.lowlevel.checkpoint()
@@ -394,6 +395,6 @@ async def test_the_call_goes_on_without_its_sideband(http: Any, host: Any, count
 
 async def ended(counters: Any, reason: str) -> None:
     """A socket ended for this reason and is gone."""
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE_S):
         while not (counters.sockets_ended[reason] and not any(counters.sockets_open.values())):  # noqa: ASYNC110
             await trio.sleep(0.01)

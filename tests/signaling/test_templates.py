@@ -8,6 +8,7 @@ from urllib.parse import quote
 import pytest
 import trio
 
+from tests.signaling.conftest import PATIENCE_S
 from voicegate.dtls import Certificate
 from voicegate.realtime import SessionConfiguration
 from voicegate.signaling import (
@@ -130,9 +131,16 @@ async def test_no_template_when_there_is_no_room(http: Any, host: Any, capacity_
 
 
 @pytest.fixture
-async def owner(
-    host: Any, wall_clock: Any, counters: SignalingCounters, nursery: trio.Nursery, listening_socket: Callable[[], Any]
+async def owner(  # noqa: PLR0913, PLR0917 - fixtures
+    host: Any,
+    wall_clock: Any,
+    counters: SignalingCounters,
+    nursery: trio.Nursery,
+    listening_socket: Callable[[], Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> tuple[str, int]:
+    # Asked and asker are this process, which may stand still for longer than the asker would wait.
+    monkeypatch.setattr("voicegate.signaling.peer_client.INSTANT_PEER_LIMIT_S", PATIENCE_S)
     keys = PeerKeys({0: bytes(32)}, 0, wall_clock)
     listening = listening_socket()
     address: tuple[str, int] = listening.getsockname()

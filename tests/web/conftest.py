@@ -3,6 +3,7 @@
 import shutil
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -152,7 +153,7 @@ def served() -> Iterator[ServedPage]:
 @pytest.fixture(scope="module")
 def browser(isolated: None) -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS, timeout=PATIENCE_MS)
         yield browser
         browser.close()
 
@@ -215,11 +216,11 @@ def until() -> Until:
     """Wait for an expression to be true. (Playwright's own way evaluates in the page, which its policy forbids.)"""
 
     def until(page: Page, expression: str) -> None:
-        for _ in range(round(PATIENCE_MS / 20)):
-            if page.evaluate(expression):
-                return
+        end = time.monotonic() + PATIENCE_S
+        while not page.evaluate(expression):
+            if time.monotonic() > end:
+                pytest.fail(f"never true: {expression}")
             page.wait_for_timeout(20)
-        pytest.fail(f"never true: {expression}")
 
     return until
 

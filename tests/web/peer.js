@@ -1,7 +1,7 @@
 // Injected before the page's own script: a server in the same page. It takes the place of WebSocket, answers the offer
 // with a second RTCPeerConnection that hums, and remembers what it was told. Tests steer it through `window.peer`.
 (() => {
-  const peer = (window.peer = { heard: [], url: null, subprotocol: null, silent: false, hum: 0.25, events: [] });
+  const peer = (window.peer = { heard: [], url: null, subprotocol: null, silent: false, hum: 0.25, events: [], received: 0 });
 
   peer.tell = (message) => peer.socket.onmessage?.({ data: JSON.stringify(message) });
   peer.emit = (event) => peer.channel.send(typeof event === "string" ? event : JSON.stringify(event));
@@ -64,6 +64,12 @@
     constructor(...parameters) {
       super(...parameters);
       peer.page = this;
+    }
+
+    createDataChannel(...parameters) {
+      const channel = super.createDataChannel(...parameters);
+      channel.addEventListener("message", () => (peer.received += 1));
+      return channel;
     }
   };
   const getUserMedia = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);

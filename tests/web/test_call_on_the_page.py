@@ -41,12 +41,12 @@ def test_the_timeline_fills_in_order(talking: Page) -> None:
     assert "after Talk" in talking.inner_text("#timeline-note")
 
 
-def test_both_meters_move_and_can_be_read_out(talking: Page) -> None:
+def test_both_meters_move_and_can_be_read_out(talking: Page, until: Any) -> None:
     for label in ("Your microphone", "The agent's voice"):
         meter = talking.get_by_role("meter", name=label)
         expect(meter).not_to_have_attribute("aria-valuenow", "0")
         expect(meter).not_to_have_attribute("aria-valuetext", "silent")
-    assert float(talking.evaluate("document.body.style.getPropertyValue('--agent')")) > 0.5
+    until(talking, "Number(document.body.style.getPropertyValue('--agent')) > 0.5")
 
 
 def test_the_line_is_measured(talking: Page) -> None:

@@ -35,10 +35,12 @@ A_TURN: list[dict[str, object]] = [
 
 
 def emit(page: Page, *events: object) -> None:
+    """Tell the page, which has taken them all in when this returns."""
     page.wait_for_function("window.peer.channel?.readyState === 'open'")
+    received = page.evaluate("window.peer.received") + len(events)
     for event in events:
         page.evaluate("(event) => window.peer.emit(event)", event)
-    page.wait_for_timeout(100)
+    page.wait_for_function(f"window.peer.received === {received}")
 
 
 def turns(page: Page) -> list[tuple[str | None, str | None, str, str]]:

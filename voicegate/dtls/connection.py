@@ -289,14 +289,14 @@ class DtlsConnection:
 
     @property
     def srtp(self) -> SrtpKeyingMaterial | None:
-        """The SRTP keys as soon as they may be used for *sending* to a verified peer.
+        """The SRTP keys as soon as they may be used for *sending* to a verified peer; None after the end.
 
         A client of DTLS 1.2 has them one round trip before `HandshakeComplete`. RFC 7918 §4 names what makes that safe,
         and it holds here: a strong suite, an ephemeral key signed by the peer, and keys that depend on the whole
         handshake. In DTLS 1.3 the client is done one round trip earlier anyway.
         """
         handshake = self._handshake
-        if handshake is None or not self._identity.is_verified:
+        if handshake is None or self.state is ConnectionState.CLOSED or not self._identity.is_verified:
             return None
         return handshake.srtp if self.role is DtlsRole.CLIENT or handshake.is_complete else None
 
@@ -391,6 +391,8 @@ class DtlsConnection:
                 self._follow_hello_verify_request(message, self._offer, now)
                 return
             self._handshake = self._choose_handshake(message)
+            # The private halves of our shares are the handshake's now, which lets go of them in time.
+            self._offer = None
             self.state = ConnectionState.HANDSHAKE
         elif self._handshake.is_complete and self._handshake.version is DtlsVersion.DTLS_1_2:
             # RFC 5246 §7.2.2: a request to renegotiate may be ignored.

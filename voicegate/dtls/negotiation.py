@@ -46,7 +46,7 @@ _WIRE_VERSION = {DtlsVersion.DTLS_1_3: DTLS_1_3, DtlsVersion.DTLS_1_2: DTLS_1_2}
 
 
 def offer_client_hello(settings: HandshakeSettings) -> tuple[ClientHello, list[KeyShare]]:
-    """Our first message as a client, about 220 bytes and one datagram, and the private halves of its key shares."""
+    """Our first message as a client, about 175 bytes and one datagram, and the private halves of its key shares."""
     speaks_13 = DtlsVersion.DTLS_1_3 in settings.versions
     speaks_12 = DtlsVersion.DTLS_1_2 in settings.versions
     suites: list[int] = [*suites_of(settings.cipher_suites, version_13=True)] if speaks_13 else []
@@ -116,12 +116,12 @@ def choose_version(client_hello: ClientHello, settings: HandshakeSettings) -> Dt
     offered = client_hello.extensions.get(ExtensionType.SUPPORTED_VERSIONS)
     # RFC 8446 §4.2.1: where the list is present it alone counts, and the legacy field beside it says nothing.
     versions = [client_hello.version] if offered is None else parse_supported_versions(offered)
-    # RFC 6347 §4.1: versions count downwards, so a plain hello with a smaller number than 1.2's can do 1.2 too.
+    # RFC 6347 §4.1: versions count downwards, so a plain hello with a smaller number than 1.2's can do 1.2 too. That of
+    # 1.3 is one of them: a hello without the list never means 1.3.
     if offered is None and client_hello.version >> 8 == DTLS_1_2 >> 8 and client_hello.version < DTLS_1_2:
         versions = [DTLS_1_2]
     for version in settings.versions:
-        # A hello without the list never means 1.3.
-        if _WIRE_VERSION[version] in versions and (offered is not None or version is not DtlsVersion.DTLS_1_3):
+        if _WIRE_VERSION[version] in versions:
             return version
     names = ", ".join(f"{version:#06x}" for version in versions[:8])
     raise DtlsError(DtlsReason.UNSUPPORTED_VERSION, f"offered {names}")

@@ -14,16 +14,12 @@ from voicegate.dtls.errors import DtlsError, DtlsReason
 
 @dataclass(slots=True)
 class PeerIdentity:
-    """The peer's certificate and what it is checked against."""
+    """The peer's certificate and what it is checked against; `is_verified` when both are known and agree."""
 
     fingerprints: Sequence[Fingerprint] = ()
     der: bytes | None = None
     public_key: ec.EllipticCurvePublicKey | None = field(default=None, repr=False)
-
-    @property
-    def is_verified(self) -> bool:
-        """Whether certificate and fingerprint are both known; they agree then, since a mismatch raised."""
-        return self.der is not None and bool(self.fingerprints)
+    is_verified: bool = field(default=False, init=False)
 
     def present(self, certificates: list[bytes]) -> None:
         """The peer sent its chain; the first one is its own. Raises `DtlsError`."""
@@ -39,7 +35,8 @@ class PeerIdentity:
         self._compare()
 
     def _compare(self) -> None:
-        if not self.is_verified or self.der is None:
+        self.is_verified = False
+        if self.der is None or not self.fingerprints:
             return
         # RFC 8122 §5.1: with several fingerprints the strongest hash that both sides know decides, and one of its
         # values must match. A weaker one that happens to match is no excuse.
@@ -48,3 +45,4 @@ class PeerIdentity:
         if not any(fingerprint.matches(self.der) for fingerprint in candidates):
             got = Fingerprint.of(self.der, candidates[0].algorithm)
             raise DtlsError(DtlsReason.FINGERPRINT_MISMATCH, f"got {got.to_sdp()}, want {candidates[0].to_sdp()}")
+        self.is_verified = True

@@ -59,8 +59,7 @@ class IceLiteAgent:
         """From now on refuse checks that name another client, and let go of the paths that were learnt from such.
         Raises `CredentialsError` when it cannot be a ufrag."""
         self._server.expect(remote_ufrag)
-        for path in [path for path in self._paths.values() if path.username != self._server.username]:
-            self._remove(path)
+        self._remove_all([path for path in self._paths.values() if path.username != self._server.username])
 
     def client_at(self, addr: Addr) -> bytes:
         """Who checked last from `addr`: his half of USERNAME; empty if nobody did."""
@@ -150,8 +149,7 @@ class IceLiteAgent:
             self._paths.clear()
             self._events.append(ConsentExpired())
             return
-        for path in stale:
-            self._remove(path)
+        self._remove_all(stale)
         self._deadline = min(path.checked_at for path in self._paths.values()) + CONSENT_LIFETIME_S
 
     def _learn(self, request: StunMessage, addr: Addr, now: float) -> None:
@@ -201,6 +199,11 @@ class IceLiteAgent:
     def _select(self, path: "_Path") -> None:
         self._selected = path
         self._events.append(PathSelected(path.addr))
+
+    def _remove_all(self, paths: list["_Path"]) -> None:
+        # The selected one last, so that what takes its place is none of the others that go.
+        for path in sorted(paths, key=lambda path: path is self._selected):
+            self._remove(path)
 
     def _remove(self, path: "_Path") -> None:
         del self._paths[path.addr]

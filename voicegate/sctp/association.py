@@ -408,7 +408,10 @@ class SctpAssociation(AssociationSetup):
             if with_sack:
                 chunks.append(inbound.take_sack().serialize())
             chunks += data
-        if not data and self._reset is not None:
+        elif (late := outbound.take_forward_tsn(room)) is not None:
+            # What was to be sent was given up instead, just now.
+            chunks.append(late.serialize())
+        elif self._reset is not None:
             request = self._reset.next_request(outbound, room, now)
             if request is not None:
                 chunks.append(serialize_reset(request))

@@ -44,7 +44,7 @@ class PeerClient:
 
     async def hang_up(self, address: HopAddress, call_id: str) -> bool:
         """Have the owner at this address end a call; False if there is none. Raises OwnerUnreachableError."""
-        status, _ = await self._post(address, f"/peer/v1/calls/{call_id}/hangup")
+        status, _ = await self._post(address, f"/peer/v1/calls/{call_id}/hangup", b"", PEER_LIMIT_S)
         if status not in {200, _NOT_FOUND}:
             raise OwnerUnreachableError(f"status {status}")
         return status != _NOT_FOUND
@@ -64,7 +64,7 @@ class PeerClient:
     async def withdraw(self, address: HopAddress, withdrawal: Withdrawal) -> None:
         """Tell the holder of a template's slot that an offer passed on to it was answered otherwise. Raises
         OwnerUnreachableError."""
-        await self._post(address, WITHDRAW_TARGET, msgspec.json.encode(withdrawal))
+        await self._post(address, WITHDRAW_TARGET, msgspec.json.encode(withdrawal), PEER_LIMIT_S)
 
     @asynccontextmanager
     async def attach(self, address: HopAddress, call_id: str, controller: Controller) -> AsyncIterator[Attachment]:
@@ -127,9 +127,7 @@ class PeerClient:
         except (trio.TooSlowError, HandshakeError) as error:
             raise OwnerUnreachableError(repr(error)) from error
 
-    async def _post(
-        self, address: HopAddress, target: str, body: bytes = b"", limit_s: float = PEER_LIMIT_S
-    ) -> tuple[int, bytes]:
+    async def _post(self, address: HopAddress, target: str, body: bytes, limit_s: float) -> tuple[int, bytes]:
         connection = h11.Connection(h11.CLIENT)
         length = str(len(body))
         fields = [("Host", address[0]), ("Content-Length", length), (HEADER, self._keys.sign("POST", target, body))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 from array import array
 from fractions import Fraction
@@ -12,11 +13,13 @@ from aiortc import MediaStreamTrack, RTCPeerConnection, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamError
 
 from tests.interop.peers.exchange import (
+    CONNECT_S,
     EVENTS_LABEL,
     SAMPLE_RATE,
     Events,
     TimeLine,
     exchange_descriptions,
+    last,
     parse_arguments,
     read_speech,
     report,
@@ -54,8 +57,9 @@ class Microphone(MediaStreamTrack):
         return frame
 
 
-async def call(url: str, speech: array[int], seconds: float, with_events: bool) -> tuple[dict[str, object], array[int]]:
+async def call(arguments: argparse.Namespace) -> tuple[dict[str, object], array[int]]:
     """One call; returns the report and what was heard."""
+    speech = read_speech(arguments.play)
     aioice.ice.get_host_addresses = lambda use_ipv4, use_ipv6: ["127.0.0.1"]  # aioice leaves loopback out
     heard: array[int] = array("h")
     time_line = TimeLine()
@@ -63,7 +67,7 @@ async def call(url: str, speech: array[int], seconds: float, with_events: bool) 
     connection = RTCPeerConnection()
     connection.addTrack(Microphone(speech))
     events: Events | None = None
-    if with_events:
+    if arguments.events:
         channel = connection.createDataChannel(EVENTS_LABEL)
         events = Events(channel.send)
         channel.on("open", lambda: events.opened(time_line))
@@ -87,12 +91,12 @@ async def call(url: str, speech: array[int], seconds: float, with_events: bool) 
 
     await connection.setLocalDescription(await connection.createOffer())
     time_line.start()
-    answer = await exchange_descriptions(url, connection.localDescription.sdp)
+    answer = await exchange_descriptions(arguments.url, connection.localDescription.sdp)
     time_line.mark("answer")
     await connection.setRemoteDescription(RTCSessionDescription(answer, "answer"))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(CONNECT_S):
         await connected.wait()
-    await asyncio.sleep(seconds)
+    await last(arguments.seconds, arguments.until)
 
     values: dict[str, object] = dict(time_line.marks_ms) | (events.seen() if events else {})
     for entry in (await connection.getStats()).values():
@@ -121,7 +125,7 @@ async def listen(track: MediaStreamTrack, heard: array[int], time_line: TimeLine
 
 def main() -> None:
     arguments = parse_arguments(__doc__ or "")
-    values, heard = asyncio.run(call(arguments.url, read_speech(arguments.play), arguments.seconds, arguments.events))
+    values, heard = asyncio.run(call(arguments))
     write_recording(arguments.record, heard)
     report(**values, heard_samples=len(heard), heard_rms=round(rms(heard)))
 

@@ -87,6 +87,7 @@
       const found = {};
       for (const entry of (await connections.at(-1)?.getStats() ?? new Map()).values()) {
         if (entry.type === 'inbound-rtp') Object.assign(found, { received: entry.packetsReceived, lost: entry.packetsLost });
+        if (entry.type === 'remote-inbound-rtp') Object.assign(found, { lost_there: entry.packetsLost });
         if (entry.type === 'outbound-rtp') Object.assign(found, { sent: entry.packetsSent });
         if (entry.type === 'transport')
           Object.assign(found, { dtls: entry.tlsVersion, cipher_suite: entry.dtlsCipher, srtp: entry.srtpCipher });

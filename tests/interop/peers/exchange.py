@@ -17,6 +17,8 @@ from pathlib import Path
 SAMPLE_RATE = 48_000
 EVENTS_LABEL = "oai-events"
 INSTRUCTIONS = "All work and no play. " * 2500  # an event of 55 kB: many packets, acknowledged and put together again
+# Generous, for a busy machine: they only keep what never happens from being waited for.
+ANSWER_S = CONNECT_S = 30.0
 CHUNK_SAMPLES = 480  # 10 ms, what libwebrtc moves at a time
 
 
@@ -49,6 +51,7 @@ def parse_arguments(description: str) -> argparse.Namespace:
     parser.add_argument("--play", type=Path, help="48 kHz mono 16 bit WAV to speak (default: a 440 Hz tone)")
     parser.add_argument("--record", type=Path, help="write what came back, as such a WAV")
     parser.add_argument("--seconds", type=float, default=5.0, help="length of the call, from connected")
+    parser.add_argument("--until", metavar="URL", help="the call lasts, besides, until a GET of this is answered")
     parser.add_argument("--events", action="store_true", help="open a data channel for events")
     return parser.parse_args()
 
@@ -60,7 +63,7 @@ async def exchange_descriptions(url: str, offer: str) -> str:
 
 def _post(url: str, offer: str) -> str:
     where = urllib.parse.urlsplit(url)
-    connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=10)
+    connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=ANSWER_S)
     try:
         path = where.path + (f"?{where.query}" if where.query else "")
         connection.request("POST", path, body=offer.encode(), headers={"Content-Type": "application/sdp"})
@@ -71,6 +74,24 @@ def _post(url: str, offer: str) -> str:
     if response.status != http.HTTPStatus.CREATED:
         raise ConnectionError(f"the server answered {response.status}: {text}")
     return text
+
+
+async def last(seconds: float, until: str | None) -> None:
+    """Let the call take its course."""
+    await asyncio.sleep(seconds)
+    if until:
+        await asyncio.to_thread(wait_for_answer, until)
+
+
+def wait_for_answer(url: str) -> None:
+    """Wait until a server has answered a GET; it takes as long as it likes."""
+    where = urllib.parse.urlsplit(url)
+    connection = http.client.HTTPConnection(where.hostname or "", where.port)
+    try:
+        connection.request("GET", where.path)
+        connection.getresponse().read()
+    finally:
+        connection.close()
 
 
 def read_speech(path: Path | None) -> array[int]:

@@ -117,7 +117,9 @@ def firefox(preferences: Preferences | None = None, *, bypass_csp: bool = False)
             env={**os.environ, "MOZ_CRASHREPORTER_DISABLE": "1"},
         )
         try:
-            with connect(f"ws://127.0.0.1:{_port(browser, profile)}/session", max_size=None) as socket:
+            url = f"ws://127.0.0.1:{_port(browser, profile)}/session"
+            # No pings: the library would hang up on a browser that is busy, and each command has its own limit.
+            with connect(url, max_size=None, open_timeout=START_S, ping_interval=None) as socket:
                 yield FirefoxPage(socket, bypass_csp)
         finally:
             os.killpg(browser.pid, signal.SIGKILL)

@@ -3,6 +3,7 @@
 --callers N       so many pages' connections with one template
 --stale           the template is none of this server's
 --offer-delay MS  the offers take so much longer than the first packets
+--offer-after-audio  and they wait for the first packet of audio, too
 --ordinary        no template, to compare with
 
 The report has one object a caller: how the call began, and milliseconds from the click to each step.
@@ -17,13 +18,13 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-from tests.interop.peers.browser_peer import FLAGS, describe
+from tests.interop.peers.browser_peer import FLAGS, START_S, describe
 from tests.interop.peers.exchange import report
 
 HERE = Path(__file__).parent
 
 CALL = """
-async ({ url, callers, stale, ordinary, bound, offerDelay, seconds }) => {
+async ({ url, callers, stale, ordinary, bound, offerDelay, offerAfterAudio, packets }) => {
   const stream = await navigator.mediaDevices.getUserMedia({ audio: true });
   const [track] = stream.getAudioTracks();
   const prepared = [];
@@ -34,20 +35,27 @@ async ({ url, callers, stale, ordinary, bound, offerDelay, seconds }) => {
     template.answer = template.answer.replaceAll(template.ufrag, wrong);
     template.ufrag = wrong;
   }
-  const { fetch } = window;
-  window.fetch = async (...words) => {
-    if (words[0].includes('/calls')) await new Promise((resolve) => setTimeout(resolve, offerDelay));
-    return fetch(...words);
+  const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+  const counts = async (connection) => {
+    const statistics = [...(await connection.getStats()).values()];
+    const count = (type, name) => statistics.find((one) => one.type === type)?.[name] ?? 0;
+    return { sent: count('outbound-rtp', 'packetsSent'), received: count('inbound-rtp', 'packetsReceived') };
   };
   const post = instant.post;
+  instant.post = async (each, connection, template) => {
+    while (offerAfterAudio && !(await counts(connection)).sent) await pause(5);
+    await pause(offerDelay);
+    each.offered ??= performance.now();
+    const answer = await post(each, connection, template);
+    each.answered ??= performance.now();
+    return answer;
+  };
   const run = async (each) => {
     const clicked = performance.now();
     const marks = {};
     const mark = (name) => (marks[`${name}_ms`] ??= performance.now() - clicked);
     const timer = setInterval(async () => {
-      const statistics = [...(await each.connection.getStats()).values()];
-      if (statistics.some((one) => one.type === 'outbound-rtp' && one.packetsSent > 0)) mark('sent');
-      if (statistics.some((one) => one.type === 'inbound-rtp' && one.packetsReceived > 0)) mark('heard');
+      if ((await counts(each.connection)).received) mark('heard');
     }, 5);
     each.connection.addEventListener('iceconnectionstatechange', () => {
       if (each.connection.iceConnectionState === 'connected') mark('ice');
@@ -55,18 +63,16 @@ async ({ url, callers, stale, ordinary, bound, offerDelay, seconds }) => {
     each.connection.addEventListener('connectionstatechange', () => {
       if (each.connection.connectionState === 'connected') mark('connected');
     });
-    each.connection.addEventListener('signalingstatechange', () => {
-      if (each.connection.signalingState === 'stable') mark('answer');
-    });
     const { connection, began } = await instant.connect(each, track);
     mark('done');
-    await new Promise((resolve) => setTimeout(resolve, seconds * 1000));
+    let rtp = await counts(connection);
+    while (rtp.sent < packets || rtp.received < packets) {
+      await pause(20);
+      rtp = await counts(connection);
+    }
     clearInterval(timer);
-    const statistics = [...(await connection.getStats()).values()];
-    const count = (type, name) => statistics.find((one) => one.type === type)?.[name] ?? 0;
-    const rtp = { sent: count('outbound-rtp', 'packetsSent'), received: count('inbound-rtp', 'packetsReceived') };
     connection.close();
-    return { began, ...marks, ...rtp };
+    return { began, offer_ms: each.offered - clicked, answer_ms: each.answered - clicked, ...marks, ...rtp };
   };
   return Promise.all(prepared.map(run));
 };
@@ -81,7 +87,8 @@ def main() -> None:
     parser.add_argument("--ordinary", action="store_true")
     parser.add_argument("--unbound", action="store_true")
     parser.add_argument("--offer-delay", type=float, default=0.0)
-    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--offer-after-audio", action="store_true")
+    parser.add_argument("--packets", type=int, default=100, help="the calls last until so many went both ways")
     arguments = parser.parse_args()
     parameters = {
         "url": arguments.url,
@@ -90,10 +97,13 @@ def main() -> None:
         "ordinary": arguments.ordinary,
         "bound": not arguments.unbound,
         "offerDelay": arguments.offer_delay,
-        "seconds": arguments.seconds,
+        "offerAfterAudio": arguments.offer_after_audio,
+        "packets": arguments.packets,
     }
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), headless=True, args=FLAGS)
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), headless=True, args=FLAGS, timeout=1000 * START_S
+        )
         page = browser.new_page(bypass_csp=True)
         console: list[str] = []
         page.on("console", lambda message: console.append(describe(message)))

@@ -1,9 +1,11 @@
 // A page whose script uses the stock browser SDK, unmodified (OpenAIAgentsRealtime is its bundle's global).
-// Runs one call: connect, talk, hear, call a tool, be interrupted, close; and says what it saw.
-async ({ url, apiKey, seconds, script }) => {
+// It connects, calls a tool when it is asked to, and closes with `endOfCall()`, which says what it saw. `happened` has the
+// types of the events so far, and `session` can be told to interrupt.
+async ({ url, apiKey }) => {
   const { RealtimeAgent, RealtimeSession, OpenAIRealtimeWebRTC, tool } = OpenAIAgentsRealtime;
   const started = performance.now();
   const seen = { events: [], toolCalls: [], sdkErrors: [], history: [], marks: {} };
+  window.happened = [];
   const mark = (name) => (seen.marks[`${name}_ms`] ??= performance.now() - started);
 
   const weather = tool({
@@ -24,23 +26,20 @@ async ({ url, apiKey, seconds, script }) => {
   session.on('audio_interrupted', () => mark('interrupted'));
   session.on('history_updated', (history) => (seen.history = history));
   transport.on('*', (event) => {
+    window.happened.push(event.type);
     seen.events.push([event.type, Math.round(performance.now() - started), event.type === 'error' ? event : undefined]);
     if (event.type === 'session.updated') mark('updated');
     if (event.type === 'output_audio_buffer.started') mark('speaking');
   });
 
   await session.connect({ apiKey });
+  await new Promise((resolve) => setTimeout(resolve)); // until everybody has been told of what this waited for
   mark('connected');
   seen.callId = transport.callId;
-  const end = started + seconds * 1000;
-  for (const { at, act } of script) {
-    await new Promise((resolve) => setTimeout(resolve, started + at * 1000 - performance.now()));
-    if (act === 'interrupt') session.interrupt();
-    else if (act === 'mute') session.mute(true);
-    else if (act.text) session.sendMessage(act.text);
-  }
-  await new Promise((resolve) => setTimeout(resolve, end - performance.now()));
-  seen.plays = audioElement.srcObject?.getAudioTracks().length ?? 0;
-  session.close();
-  return seen;
+  window.session = session;
+  window.endOfCall = () => {
+    seen.plays = audioElement.srcObject?.getAudioTracks().length ?? 0;
+    session.close();
+    return seen;
+  };
 };

@@ -29,11 +29,15 @@ async ({ url, negotiated }) => {
   started = performance.now(); // applied
   await connected;
   while (marks.event_ms === undefined) await new Promise((resolve) => setTimeout(resolve, 10));
-  await new Promise((resolve) => setTimeout(resolve, 1000));
-  const stats = [...(await connection.getStats()).values()];
-  const transport = stats.find((entry) => entry.type === 'transport');
-  const inbound = stats.find((entry) => entry.type === 'inbound-rtp');
+  // Audio, and time to hear something twice that should be heard once.
+  let transport, inbound;
+  do {
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    const stats = [...(await connection.getStats()).values()];
+    transport = stats.find((entry) => entry.type === 'transport');
+    inbound = stats.find((entry) => entry.type === 'inbound-rtp');
+  } while (!(inbound?.packetsReceived > 40));
   connection.close();
   const { tlsVersion, dtlsRole, srtpCipher } = transport;
-  return { ...marks, offer, answer, events, tlsVersion, dtlsRole, srtpCipher, received: inbound?.packetsReceived ?? 0 };
+  return { ...marks, offer, answer, events, tlsVersion, dtlsRole, srtpCipher, received: inbound.packetsReceived };
 };

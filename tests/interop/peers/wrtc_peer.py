@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import itertools
 from array import array
@@ -10,11 +11,13 @@ import webrtc
 
 from tests.interop.peers.exchange import (
     CHUNK_SAMPLES,
+    CONNECT_S,
     EVENTS_LABEL,
     SAMPLE_RATE,
     Events,
     TimeLine,
     exchange_descriptions,
+    last,
     parse_arguments,
     read_speech,
     report,
@@ -26,8 +29,9 @@ from tests.interop.peers.exchange import (
 HELD_CHUNKS = 100
 
 
-async def call(url: str, speech: array[int], seconds: float, with_events: bool) -> tuple[dict[str, object], array[int]]:
+async def call(arguments: argparse.Namespace) -> tuple[dict[str, object], array[int]]:
     """One call; returns the report and what was heard."""
+    speech = read_speech(arguments.play)
     webrtc.allow_loopback()  # tests run where no other interface exists
     heard: array[int] = array("h")
     time_line = TimeLine()
@@ -36,15 +40,7 @@ async def call(url: str, speech: array[int], seconds: float, with_events: bool) 
         microphone = webrtc.MediaStreamTrackGenerator("audio")
         connection.add_track(microphone, webrtc.MediaStream())
         (transceiver,) = connection.get_transceivers()
-        events = open_events(connection, time_line) if with_events else None
-
-        async def watch_packets(event: webrtc.RTCTransformEvent) -> None:
-            writer = event.transformer.writable.get_writer()
-            async for frame in event.transformer.readable:
-                time_line.mark("first_audio")
-                await writer.write(frame)
-
-        transceiver.receiver.transform = webrtc.RTCRtpScriptTransform(watch_packets)
+        events = open_events(connection, time_line) if arguments.events else None
 
         def connection_changed(_: object) -> None:
             if connection.connection_state == "connected":
@@ -63,12 +59,12 @@ async def call(url: str, speech: array[int], seconds: float, with_events: bool) 
         offer = await connection.create_offer()
         await connection.set_local_description(offer)
         time_line.start()
-        answer = await exchange_descriptions(url, offer.sdp)
+        answer = await exchange_descriptions(arguments.url, offer.sdp)
         time_line.mark("answer")
         await connection.set_remote_description(webrtc.RTCSessionDescriptionInit("answer", answer))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(CONNECT_S):
             await connected.wait()
-        await asyncio.sleep(seconds)
+        await last(arguments.seconds, arguments.until)
 
         statistics = await connection.get_stats()
         speaking.cancel()
@@ -128,7 +124,7 @@ async def listen(track: webrtc.MediaStreamTrack, heard: array[int]) -> None:
 
 def main() -> None:
     arguments = parse_arguments(__doc__ or "")
-    values, heard = asyncio.run(call(arguments.url, read_speech(arguments.play), arguments.seconds, arguments.events))
+    values, heard = asyncio.run(call(arguments))
     write_recording(arguments.record, heard)
     report(**values, heard_samples=len(heard), heard_rms=round(rms(heard)))
 

@@ -2,7 +2,7 @@
 
 import hmac
 
-from voicegate.dtls.code_points import ExtensionType, HandshakeType
+from voicegate.dtls.code_points import AlertDescription, ExtensionType, HandshakeType
 from voicegate.dtls.dtls12.key_schedule import MasterSecret
 from voicegate.dtls.dtls12.protection import Protection12
 from voicegate.dtls.errors import DtlsError, DtlsReason
@@ -49,11 +49,12 @@ class Handshake12(Handshake):
         # RFC 7627 §5.1: there is nothing in it.
         if extended_master_secret:
             raise DtlsError(DtlsReason.MALFORMED, f"extended_master_secret of {len(extended_master_secret)} bytes")
-        # RFC 5746 §3.4, §3.6: on a first handshake the content is empty. A peer without the extension is accepted: the
-        # attack needs a renegotiation, and we never take part in one.
+        # RFC 5746 §3.4, §3.6: on a first handshake the content is empty; anything else is a handshake_failure. A peer
+        # without the extension is accepted: the attack needs a renegotiation, and we never take part in one.
         renegotiation_info = extensions.get(ExtensionType.RENEGOTIATION_INFO)
         if renegotiation_info is not None and parse_renegotiation_info(renegotiation_info):
-            raise DtlsError(DtlsReason.ILLEGAL_PARAMETER, "renegotiation_info of a first handshake is not empty")
+            detail = "renegotiation_info of a first handshake is not empty"
+            raise DtlsError(DtlsReason.ILLEGAL_PARAMETER, detail, AlertDescription.HANDSHAKE_FAILURE)
         # RFC 8422 §5.1.2: a list without the uncompressed format is an error.
         formats = extensions.get(ExtensionType.EC_POINT_FORMATS)
         if formats is not None and UNCOMPRESSED_POINT not in parse_ec_point_formats(formats):

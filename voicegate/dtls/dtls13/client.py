@@ -148,9 +148,7 @@ class ClientHandshake13(Handshake13):
         entry = KeyShareEntry.parse(content)
         share = next((share for share in self._shares if share.group == entry.group), None)
         if share is None:
-            raise DtlsError(
-                DtlsReason.ILLEGAL_PARAMETER, f"key share of group {entry.group:#06x}, which has none of us"
-            )
+            raise DtlsError(DtlsReason.ILLEGAL_PARAMETER, f"key share of group {entry.group:#06x}, want one of ours")
         self.hash_in(message)
         self.group = share.group
         suite = next(suite for suite in self.settings.cipher_suites if suite == hello.cipher_suite)

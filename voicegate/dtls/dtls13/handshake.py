@@ -12,7 +12,6 @@ import hmac
 
 from voicegate.dtls.code_points import AlertDescription, CipherSuite, HandshakeType
 from voicegate.dtls.dtls13.key_schedule import (
-    ApplicationSecrets,
     HandshakeSecrets,
     TrafficKeys,
     finished_verify_data,
@@ -94,7 +93,7 @@ class Handshake13(Handshake):
         self._install_write(HANDSHAKE_EPOCH, secrets.client if self.is_client else secrets.server)
         self._install_read(HANDSHAKE_EPOCH, secrets.server if self.is_client else secrets.client)
 
-    def derive_application_secrets(self) -> ApplicationSecrets:
+    def derive_application_secrets(self) -> None:
         """The transcript ends with the server's Finished: everything that comes later is known now."""
         secrets = self._secrets.application(self.transcript_hash)
         self._read_secret = secrets.server if self.is_client else secrets.client
@@ -102,13 +101,11 @@ class Handshake13(Handshake):
         if self.srtp_profile is not None:
             block = secrets.export(EXPORTER_LABEL, keying_material_bytes(self.srtp_profile))
             self.srtp = split_keying_material(self.srtp_profile, block, is_client=self.is_client)
-        return secrets
 
     def install_application_keys(self) -> None:
         """Read and write data."""
         self._install_write(DATA_EPOCH, self._write_secret)
         self._install_read(DATA_EPOCH, self._read_secret)
-        self.transport.write_epoch = DATA_EPOCH
 
     def _install_write(self, epoch: int, secret: bytes) -> None:
         keys = TrafficKeys.of(secret, self.cipher.key_bytes)

@@ -1,4 +1,4 @@
-"""Handshake messages, one file each, in the order in which a handshake sends them.
+"""Handshake messages, one file each; in which order they are sent, the diagrams of `spec/dtls.md` show.
 
 Each is a dataclass with `parse(body)`, which raises only `DtlsError` for any bytes whatever, and `serialize()`, its
 inverse.
