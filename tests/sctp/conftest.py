@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeAlias
 
 import pytest
 
-from voicegate.sctp import DataChannels, Role, SctpAssociation, SctpSettings
+from voicegate.sctp import AssociationUp, DataChannels, Role, SctpAssociation, SctpSettings
 from voicegate.sctp.chunks import ChunkType, Init
 from voicegate.sctp.packet import chunk, packet_start, serialize_packet, split_chunks
 
@@ -180,6 +180,7 @@ class Forger:
 
 MakeAssociations: TypeAlias = Callable[..., tuple[SctpAssociation, SctpAssociation]]
 MakeChannels: TypeAlias = Callable[..., tuple[DataChannels, DataChannels]]
+Up: TypeAlias = tuple[DataChannels, DataChannels, Line]
 MakeLine: TypeAlias = Callable[..., Line]
 MakeForger: TypeAlias = Callable[..., Forger]
 
@@ -211,6 +212,17 @@ def make_channels() -> MakeChannels:
         return DataChannels(Role.CLIENT, both, randomness), DataChannels(Role.SERVER, both, randomness)
 
     return make
+
+
+@pytest.fixture
+def up(make_channels: MakeChannels, make_line: MakeLine) -> Up:
+    """A client and a server on a line, associated, with nothing left to say."""
+    client, server = make_channels()
+    line = make_line((client, server))
+    client.start(0.0)
+    assert line.run(lambda: all(line.told(side, AssociationUp) for side in (0, 1)))
+    line.run(limit_s=1)
+    return client, server, line
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import pytest
 from voicegate.errors import LocalError
 from voicegate.sctp import (
     AssociationLost,
-    AssociationUp,
     ChannelClosed,
     ChannelOpened,
     DataChannels,
@@ -22,24 +21,14 @@ from voicegate.sctp.dcep import ChannelOpen
 from voicegate.sctp.limits import MAXIMUM_CHANNELS
 
 if TYPE_CHECKING:
-    from tests.sctp.conftest import Line, MakeChannels, MakeForger, MakeLine
+    from tests.sctp.conftest import MakeChannels, MakeForger, MakeLine, Up
 
 STRING = 51
 Pair = tuple[DataChannels, DataChannels]
 
 
-@pytest.fixture
-def up(make_channels: MakeChannels, make_line: MakeLine) -> tuple[DataChannels, DataChannels, Line]:
-    client, server = make_channels()
-    line = make_line((client, server))
-    client.start(0.0)
-    assert line.run(lambda: all(line.told(side, AssociationUp) for side in (0, 1)))
-    line.run(limit_s=1)
-    return client, server, line
-
-
 @pytest.mark.rfc("8832", "6")
-def test_ids_by_role_and_both_open_at_once(up: tuple[DataChannels, DataChannels, Line]) -> None:
+def test_ids_by_role_and_both_open_at_once(up: Up) -> None:
     client, server, line = up
     assert [client.open("a"), client.open("b"), server.open("c", "proto", ordered=False)] == [0, 2, 1]
     line.run(limit_s=1)
@@ -56,7 +45,7 @@ def test_ids_by_role_and_both_open_at_once(up: tuple[DataChannels, DataChannels,
 
 
 @pytest.mark.parametrize("message", ["", "text", "ünï☎", b"", b"\0", b"binary", "x" * 70_000])
-def test_messages_of_every_kind(up: tuple[DataChannels, DataChannels, Line], message: str | bytes) -> None:
+def test_messages_of_every_kind(up: Up, message: str | bytes) -> None:
     client, _, line = up
     channel = client.open("x")
     client.send(channel, message)
@@ -66,9 +55,7 @@ def test_messages_of_every_kind(up: tuple[DataChannels, DataChannels, Line], mes
 
 @pytest.mark.rfc("8831", "6.7")
 @pytest.mark.parametrize("closer", [0, 1])
-def test_closing_delivers_first_and_the_id_can_be_used_again(
-    up: tuple[DataChannels, DataChannels, Line], closer: int
-) -> None:
+def test_closing_delivers_first_and_the_id_can_be_used_again(up: Up, closer: int) -> None:
     client, _, line = up
     for generation in range(3):
         channel = client.open(f"generation {generation}")
@@ -106,9 +93,7 @@ def test_closing_on_a_terrible_line(make_channels: MakeChannels, make_line: Make
 
 
 @pytest.mark.parametrize("ordered", [True, False])
-def test_an_id_is_used_again_before_the_answer_to_our_reset_has_come(
-    up: tuple[DataChannels, DataChannels, Line], ordered: bool
-) -> None:
+def test_an_id_is_used_again_before_the_answer_to_our_reset_has_come(up: Up, ordered: bool) -> None:
     """RFC 8831 §6.7: for its peer both directions are reset. That we have not heard so costs nothing."""
     client, server, line = up
     client.open("old")
@@ -162,7 +147,7 @@ def test_a_channel_closed_before_anything_is_up(make_channels: MakeChannels, mak
     assert len(line.told(1, MessageReceived)) == 1
 
 
-def test_negotiated_on_both_sides(up: tuple[DataChannels, DataChannels, Line]) -> None:
+def test_negotiated_on_both_sides(up: Up) -> None:
     client, server, line = up
     line.sent.clear()
     client.open("n", negotiated_id=7)
@@ -176,7 +161,7 @@ def test_negotiated_on_both_sides(up: tuple[DataChannels, DataChannels, Line]) -
 
 
 class TestPeersThatMayNot:
-    def test_ids_of_ours(self, up: tuple[DataChannels, DataChannels, Line]) -> None:
+    def test_ids_of_ours(self, up: Up) -> None:
         client, server, line = up
         client._association.send(3, 50, ChannelOpen("odd, from a client").serialize())
         line.run(limit_s=1)
@@ -184,7 +169,7 @@ class TestPeersThatMayNot:
         assert line.told(1, ChannelOpened) == []
         assert ChunkType.RE_CONFIG in line.chunks_sent(1), "its stream is reset"
 
-    def test_twice(self, up: tuple[DataChannels, DataChannels, Line]) -> None:
+    def test_twice(self, up: Up) -> None:
         client, server, line = up
         channel = client.open("x")
         client._association.send(channel, 50, ChannelOpen("x again").serialize())
@@ -192,7 +177,7 @@ class TestPeersThatMayNot:
         assert server.statistics.refused_channels == 1
         assert len(line.told(1, ChannelOpened)) == 1
 
-    def test_too_many(self, up: tuple[DataChannels, DataChannels, Line]) -> None:
+    def test_too_many(self, up: Up) -> None:
         client, server, line = up
         for number in range(0, 2 * MAXIMUM_CHANNELS + 20, 2):
             client._association.send(number, 50, ChannelOpen("x").serialize())
@@ -224,7 +209,7 @@ class TestPeersThatMayNot:
         ("protocol", "content"),
         [(51, b"\xff\xfe"), (50, b"\x09"), (50, b"\x03\x00"), (50, b"\x03\x07" + bytes(10)), (99, b"x"), (50, b"\x02")],
     )
-    def test_strange_messages(self, up: tuple[DataChannels, DataChannels, Line], protocol: int, content: bytes) -> None:
+    def test_strange_messages(self, up: Up, protocol: int, content: bytes) -> None:
         client, server, line = up
         channel = client.open("x")
         client._association.send(channel, protocol, content)
@@ -238,7 +223,7 @@ class TestPeersThatMayNot:
 
 
 class TestTheEnd:
-    def test_shutdown_waits_for_everything(self, up: tuple[DataChannels, DataChannels, Line]) -> None:
+    def test_shutdown_waits_for_everything(self, up: Up) -> None:
         client, server, line = up
         channel = client.open("x")
         client.send(channel, bytes(200_000))
@@ -252,7 +237,7 @@ class TestTheEnd:
         assert client.next_timeout() is server.next_timeout() is None
 
     @pytest.mark.rfc("9260", "9.2")
-    def test_both_shut_down_at_once(self, up: tuple[DataChannels, DataChannels, Line]) -> None:
+    def test_both_shut_down_at_once(self, up: Up) -> None:
         client, server, line = up
         client.shutdown(line.now)
         server.shutdown(line.now)
@@ -261,7 +246,7 @@ class TestTheEnd:
         assert line.now < 3
 
     @pytest.mark.parametrize("lost", range(4))
-    def test_a_lost_packet_of_the_shutdown(self, up: tuple[DataChannels, DataChannels, Line], lost: int) -> None:
+    def test_a_lost_packet_of_the_shutdown(self, up: Up, lost: int) -> None:
         client, _, line = up
         count = iter(range(100))
         line.drop = lambda *_: next(count) == lost
@@ -270,14 +255,14 @@ class TestTheEnd:
         assert all(len(line.told(side, AssociationLost)) == 1 for side in (0, 1))
         assert line.now < 5
 
-    def test_a_shutdown_nobody_answers(self, up: tuple[DataChannels, DataChannels, Line]) -> None:
+    def test_a_shutdown_nobody_answers(self, up: Up) -> None:
         client, _, line = up
         line.drop = lambda *_: True
         client.shutdown(line.now)
         line.run(limit_s=100)
         assert [event.reason for event in line.told(0, AssociationLost)] == [SctpReason.SHUTDOWN_TIMEOUT]
 
-    def test_abort(self, up: tuple[DataChannels, DataChannels, Line]) -> None:
+    def test_abort(self, up: Up) -> None:
         client, server, line = up
         client.abort("enough")
         client.abort("again")

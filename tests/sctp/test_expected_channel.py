@@ -7,25 +7,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from voicegate.errors import LocalError
-from voicegate.sctp import AssociationUp, ChannelClosed, ChannelOpened, DataChannels, MessageReceived
+from voicegate.sctp import ChannelClosed, ChannelOpened, MessageReceived
 from voicegate.sctp.chunks import ChunkType
 from voicegate.sctp.dcep import ChannelOpen
 
 if TYPE_CHECKING:
-    from tests.sctp.conftest import Line, MakeChannels, MakeLine
+    from tests.sctp.conftest import Up
 
 DCEP, STRING = 50, 51
-Up = tuple[DataChannels, DataChannels, "Line"]
-
-
-@pytest.fixture
-def up(make_channels: MakeChannels, make_line: MakeLine) -> Up:
-    client, server = make_channels()
-    line = make_line((client, server))
-    client.start(0.0)
-    assert line.run(lambda: all(line.told(side, AssociationUp) for side in (0, 1)))
-    line.run(limit_s=1)
-    return client, server, line
 
 
 def test_a_right_guess(up: Up) -> None:
