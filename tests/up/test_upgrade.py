@@ -8,12 +8,16 @@ import re
 import signal
 import socket
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import trio
 
 from bench.processes import free_port
 from tests.up.programs import HEARD, PATIENCE_S, Programs, call, caller, fetch, hang_up, metric, wait_until
+from voicegate.routing import ConfigurationError
+from voicegate.up.upgrade import predecessor_at
 
 
 @pytest.mark.parametrize("registry", ["file", "Redis"])
@@ -74,11 +78,22 @@ def test_an_upgrade_that_is_broken_off_changes_nothing(programs: Programs, tmp_p
             if said:
                 successor.recv(100)
         assert call(transceiver.said["signal"])["received"] > HEARD
+    trio.run(take_over_and_hang, path, lambda: call(transceiver.said["signal"])["received"] > HEARD)
     relay.end()
     # A socket file that nobody listens at is no obstacle.
     assert path.exists()
     programs.relay(port, 0, "--registry", registry, "--upgrade-socket", str(path))
     assert call(transceiver.said["signal"])["received"] > HEARD
+
+
+async def take_over_and_hang(path: Path, works: Callable[[], bool]) -> None:
+    """Whoever hangs with the only worker does not keep it, and is told so when he comes to himself."""
+    async with predecessor_at(path) as predecessor:
+        assert predecessor is not None
+        await predecessor.hand_over(0)
+        assert works()
+        with pytest.raises(ConfigurationError, match="serves again"):
+            await predecessor.done()
 
 
 def test_a_killed_relay_comes_back_on_the_same_ports(programs: Programs) -> None:

@@ -14,13 +14,13 @@ done, the old one serves again.
 """
 
 import array
+import contextlib
 import json
 import logging
 import os
 import socket
 import stat
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,14 @@ SOCKETS_IN_A_MESSAGE = 200
 """The kernel passes 253 descriptors at a time."""
 
 GREETING_LIMIT_S = 5.0
-"""A predecessor that does not answer at all within this time is none."""
+"""A predecessor that does not answer at all within this time is none, and neither is a successor that says nothing."""
+
+WARM_LIMIT_S = 120.0
+"""Until a successor asks for the first worker: twice the time in which its processes must have started."""
+
+NEXT_WORKER_LIMIT_S = 5.0
+"""From one worker to the next, and to the end: it takes milliseconds. Meanwhile two relays serve some of the workers
+each, and if the new one hangs, nobody serves what it has."""
 
 log = logging.getLogger("voicegate")
 
@@ -93,24 +100,28 @@ class Predecessor:
         self._lines = lines
 
     async def hand_over(self, worker: int) -> dict[str, list[str]]:
-        """Have it stop serving a worker; what it knows of the worker's flows. Nothing if it is gone by now."""
-        try:
-            await self._lines.send({"hand_over": worker})
-            known = await self._lines.receive()
-        except OSError:
-            known = None
-        return known or {"validated": [], "answered": []}
+        """Have it stop serving a worker; what it knows of the worker's flows. Nothing if it is gone by now. Raises
+        ConfigurationError if it serves again, because we were silent for too long."""
+        return await self._ask({"hand_over": worker}) or {"validated": [], "answered": []}
 
     async def done(self) -> None:
-        """Everything is served: it may leave."""
+        """Everything is served: it may leave. Raises ConfigurationError as above."""
+        await self._ask({"done": True})
+
+    async def _ask(self, message: dict[str, Any]) -> dict[str, Any] | None:
+        # What it said before it left can be read, though nothing can be sent any more.
+        with contextlib.suppress(OSError):
+            await self._lines.send(message)
         try:
-            await self._lines.send({"done": True})
-            await self._lines.receive()
+            reply = await self._lines.receive()
         except OSError:
-            return
+            return None
+        if reply is not None and "error" in reply:
+            raise ConfigurationError(f"--upgrade-socket: the relay there serves again: {reply['error']}")
+        return reply
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def predecessor_at(path: Path) -> AsyncIterator[Predecessor | None]:
     """The relay that listens at `path`, or None. Raises ConfigurationError if it cannot be understood."""
     sock = trio.socket.socket(socket.AF_UNIX)
@@ -169,12 +180,17 @@ async def serve_successors(
         while True:
             connection, _ = await listener.accept()
             with connection:
+                lines = _Lines(connection)
                 try:
-                    if await _hand_over(_Lines(connection), host, admin):
+                    if await _hand_over(lines, host, admin):
                         on_done()
                         await trio.sleep_forever()
                 except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
                     log.warning("an upgrade was broken off: %r", error)
+                except trio.TooSlowError:
+                    log.warning("an upgrade was broken off: the other relay said nothing for too long")
+                    with contextlib.suppress(OSError), trio.move_on_after(GREETING_LIMIT_S):
+                        await lines.send({"error": "you said nothing for too long"})
             await host.fleet.resume()
 
 
@@ -185,7 +201,8 @@ def _remove_socket(path: Path) -> None:
 
 async def _hand_over(lines: _Lines, host: RelayHost, admin: socket.socket | None) -> bool:
     """Serve one successor; True when it is done."""
-    asked = await lines.receive()
+    with trio.fail_after(GREETING_LIMIT_S):
+        asked = await lines.receive()
     if asked is None or asked.get("take_over") != VERSION:
         await lines.send({"error": f"this relay speaks version {VERSION}"})
         return False
@@ -196,9 +213,13 @@ async def _hand_over(lines: _Lines, host: RelayHost, admin: socket.socket | None
     publics = len(workers[0].publics)
     about = {"version": VERSION, "workers": len(workers), "publics": publics, "admin": admin is not None}
     await lines.send(about)
-    while (message := await lines.receive()) is not None:
-        if message.get("done"):
-            return True
+    limit_s = WARM_LIMIT_S
+    while True:
+        with trio.fail_after(limit_s):
+            message = await lines.receive()
+        if message is None or message.get("done"):
+            return message is not None
         host.fleet.pause()
-        await lines.send(await host.fleet.hand_over(int(message["hand_over"])))
-    return False
+        limit_s = NEXT_WORKER_LIMIT_S
+        with trio.fail_after(limit_s):
+            await lines.send(await host.fleet.hand_over(int(message["hand_over"])))
