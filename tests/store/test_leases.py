@@ -169,6 +169,7 @@ async def test_it_waits_for_a_redis_that_is_not_there(server: RedisServer, caplo
         taken.append(await leases_of(server).take("t0", HOP))
 
     async with running(take):
+        await eventually(lambda: caplog.records)
         await trio.sleep(0.2)
         assert taken == []
         server.start()

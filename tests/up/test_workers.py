@@ -44,8 +44,9 @@ def test_the_spare_adopts_the_worker_with_its_flows(programs: Programs) -> None:
         wait_until(lambda: remembered(admin) == 2 and packets(admin) > 100, "the calls never spoke")
         os.kill(processes["relay_workers"][0], signal.SIGKILL)
         os.kill(processes["relay_workers"][1], signal.SIGKILL)
-        # The supervisor knew the flows, so nothing had to be learnt from scratch.
-        wait_until(lambda: recovered(admin, "cache") == 2 and packets(admin) > 100, "the calls never spoke again")
+        # The supervisor knew the flows, so nothing had to be learnt from scratch. Twice for a worker that the spare
+        # adopted with the other one, and passed on to the next process.
+        wait_until(lambda: recovered(admin, "cache") >= 2 and packets(admin) > 100, "the calls never spoke again")
         text = fetch(f"{admin}/metrics")[1]
         assert metric(text, "voicegate_relay_flows_learned_total") == 0
         assert metric(text, "voicegate_relay_adoptions_total") >= 2
