@@ -211,18 +211,19 @@ def open_with_peer(open_page: OpenPage) -> OpenPage:
 Until = Callable[[Page, str], None]
 
 
+def wait_for(page: Page, expression: str) -> None:
+    """Wait for an expression to be true. (Playwright's own way evaluates in the page, which its policy forbids.)"""
+    end = time.monotonic() + PATIENCE_S
+    while not page.evaluate(expression):
+        if time.monotonic() > end:
+            pytest.fail(f"never true: {expression}")
+        page.wait_for_timeout(20)
+
+
 @pytest.fixture
 def until() -> Until:
-    """Wait for an expression to be true. (Playwright's own way evaluates in the page, which its policy forbids.)"""
-
-    def until(page: Page, expression: str) -> None:
-        end = time.monotonic() + PATIENCE_S
-        while not page.evaluate(expression):
-            if time.monotonic() > end:
-                pytest.fail(f"never true: {expression}")
-            page.wait_for_timeout(20)
-
-    return until
+    """`until(page, expression)`, as above."""
+    return wait_for
 
 
 @pytest.fixture

@@ -4,6 +4,8 @@ from typing import Any
 
 from playwright.sync_api import Page, expect
 
+from tests.web.conftest import wait_for
+
 A_TURN: list[dict[str, object]] = [
     {"type": "session.created", "session": {"type": "realtime"}},
     {"type": "input_audio_buffer.speech_started", "item_id": "item_1", "audio_start_ms": 1000},
@@ -36,11 +38,11 @@ A_TURN: list[dict[str, object]] = [
 
 def emit(page: Page, *events: object) -> None:
     """Tell the page, which has taken them all in when this returns."""
-    page.wait_for_function("window.peer.channel?.readyState === 'open'")
+    wait_for(page, "window.peer.channel?.readyState === 'open'")
     received = page.evaluate("window.peer.received") + len(events)
     for event in events:
         page.evaluate("(event) => window.peer.emit(event)", event)
-    page.wait_for_function(f"window.peer.received === {received}")
+    wait_for(page, f"window.peer.received === {received}")
 
 
 def turns(page: Page) -> list[tuple[str | None, str | None, str, str]]:
