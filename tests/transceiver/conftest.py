@@ -276,6 +276,12 @@ class House:
                 caller.step()
             await trio.sleep(STEP_S)
 
+    async def audio_in(self, seconds: float, caller: Caller, *others: Caller) -> int:
+        """How many packets of audio the first of these callers gets meanwhile."""
+        before = len(caller.audio)
+        await self.pass_time(seconds, caller, *others)
+        return len(caller.audio) - before
+
     def is_empty(self) -> bool:
         """Nothing of any session is left."""
         around = self.transceiver._around

@@ -204,9 +204,7 @@ async def test_an_echo_of_numbers_that_leap(autojump_clock: trio.testing.MockClo
         for leap in (2_999, 3_000, 30_000, 20_000, 31_000, 31_000, 31_000, 31_000):
             caller.core.rtp._sequence_number = (caller.core.rtp._sequence_number + leap) & 0xFFFF
             await house.pass_time(0.1, caller)
-        heard = len(caller.audio)
-        await house.pass_time(1.0, caller)
-        assert len(caller.audio) - heard > 45
+        assert await house.audio_in(1.0, caller) > 45
         assert session.end_reason is None
         numbers = [event.packet.sequence_number for event in caller.audio]
         assert {(b - a) & 0xFFFF for a, b in pairwise(numbers)} == {1, 3_000}
