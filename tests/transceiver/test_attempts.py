@@ -115,12 +115,7 @@ async def test_a_handshake_that_somebody_else_began_does_not_keep_the_sender_of_
         click(other, template)
         await house.pass_time(0.2, other)
         session = only_session(house)
-        offer = caller.core.offer()
-        completed = house.transceiver.instant.complete(
-            template.ice.ufrag, offer, house.told.append, [[VIP]], trio.current_time()
-        )
-        assert completed is not None
-        caller.core.apply_answer(completed[1], trio.current_time())
+        assert land(house, caller, template, caller.core.offer())
         await house.pass_time(HANDSHAKE_STALL_S / 2, caller, other)
         assert session.timeline.secured is not None
 
